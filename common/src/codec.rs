@@ -76,15 +76,26 @@ pub(crate) fn append<T: BorshSerialize + ?Sized>(value: &T, bytes: &mut Vec<u8>)
 pub fn decode<T: Format>(bytes: &[u8]) -> Result<T, DecodeError> {
     let what = T::NAME;
     if bytes.len() > T::MAX_BYTES {
-        return Err(DecodeError::TooLong { what, found: bytes.len(), allowed: T::MAX_BYTES });
+        return Err(DecodeError::TooLong {
+            what,
+            found: bytes.len(),
+            allowed: T::MAX_BYTES,
+        });
     }
     let Some((version, body)) = bytes.split_first() else {
         return Err(DecodeError::Empty { what });
     };
     if *version != T::VERSION {
-        return Err(DecodeError::Version { what, found: *version, known: T::VERSION });
+        return Err(DecodeError::Version {
+            what,
+            found: *version,
+            known: T::VERSION,
+        });
     }
-    T::try_from_slice(body).map_err(|error| DecodeError::Malformed { what, reason: error.to_string() })
+    T::try_from_slice(body).map_err(|error| DecodeError::Malformed {
+        what,
+        reason: error.to_string(),
+    })
 }
 
 /// Bytes whose length lies within `MIN..=MAX`; the bound is checked before memory is taken.
@@ -107,7 +118,11 @@ impl<const MIN: usize, const MAX: usize> BoundedBytes<MIN, MAX> {
     /// Where the length is outside `MIN..=MAX`.
     pub fn new(bytes: Vec<u8>) -> Result<Self, LengthError> {
         if bytes.len() < MIN || bytes.len() > MAX {
-            return Err(LengthError { found: bytes.len(), min: MIN, max: MAX });
+            return Err(LengthError {
+                found: bytes.len(),
+                min: MIN,
+                max: MAX,
+            });
         }
         Ok(Self(bytes))
     }
@@ -150,8 +165,14 @@ impl<const MIN: usize, const MAX: usize> BorshDeserialize for BoundedBytes<MIN, 
 }
 
 /// A list of at most `MAX` items; the count is checked before memory is taken.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoundedVec<T, const MAX: usize>(Vec<T>);
+
+impl<T, const MAX: usize> Default for BoundedVec<T, MAX> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl<T, const MAX: usize> BoundedVec<T, MAX> {
     /// Takes a list of an allowed length.
@@ -160,7 +181,11 @@ impl<T, const MAX: usize> BoundedVec<T, MAX> {
     /// Where there are more than `MAX` items.
     pub fn new(items: Vec<T>) -> Result<Self, LengthError> {
         if items.len() > MAX {
-            return Err(LengthError { found: items.len(), min: 0, max: MAX });
+            return Err(LengthError {
+                found: items.len(),
+                min: 0,
+                max: MAX,
+            });
         }
         Ok(Self(items))
     }

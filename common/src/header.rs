@@ -103,7 +103,9 @@ impl Header {
         bytes.extend_from_slice(&self.digest_without_proof());
         match &self.proof {
             Proof::Genesis | Proof::Work { .. } => {}
-            Proof::Stake { key, slot, vrf_proof, .. } => {
+            Proof::Stake {
+                key, slot, vrf_proof, ..
+            } => {
                 append(key, &mut bytes);
                 append(slot, &mut bytes);
                 append(vrf_proof, &mut bytes);

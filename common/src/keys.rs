@@ -108,7 +108,8 @@ impl PublicKey {
     /// [`KeyError::Signature`] where it is not valid.
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), KeyError> {
         let key = VerificationKey::try_from(self.0).or(Err(KeyError::Signature))?;
-        key.verify(&signature.0.into(), message).or(Err(KeyError::Signature))
+        key.verify(&signature.0.into(), message)
+            .or(Err(KeyError::Signature))
     }
 }
 
@@ -130,7 +131,9 @@ impl FromStr for PublicKey {
         let mut bytes = [0; 32];
         match hex::decode_to_slice(text, &mut bytes) {
             Ok(()) => Ok(Self(bytes)),
-            Err(_) => Err(KeyError::PublicKey { text: text.chars().take(80).collect() }),
+            Err(_) => Err(KeyError::PublicKey {
+                text: text.chars().take(80).collect(),
+            }),
         }
     }
 }
@@ -143,7 +146,9 @@ impl Serialize for PublicKey {
 
 impl<'de> Deserialize<'de> for PublicKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        <String as Deserialize<'de>>::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -179,7 +184,7 @@ impl Serialize for Signature {
 
 impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = <String as Deserialize<'de>>::deserialize(deserializer)?;
         let mut bytes = [0; 64];
         hex::decode_to_slice(&text, &mut bytes).map_err(serde::de::Error::custom)?;
         Ok(Self(bytes))
@@ -207,7 +212,11 @@ pub fn find_invalid_signatures(signed: &[SignedMessage]) -> Vec<usize> {
         .enumerate()
         .flat_map_iter(|(chunk_index, chunk)| {
             let first = chunk_index.saturating_mul(BATCH_SIGNATURES);
-            let bad = if verify_batch(chunk) { Vec::new() } else { verify_singly(chunk) };
+            let bad = if verify_batch(chunk) {
+                Vec::new()
+            } else {
+                verify_singly(chunk)
+            };
             bad.into_iter().map(move |place| first.saturating_add(place))
         })
         .collect()
@@ -221,14 +230,21 @@ fn verify_batch(chunk: &[SignedMessage]) -> bool {
         transcript.update(&item.signature.0);
         transcript.update(&sha256(&[&item.message]));
         let key = VerificationKeyBytes::from(item.key.0);
-        verifier.queue((key, ed25519_zebra::Signature::from(item.signature.0), &item.message));
+        verifier.queue((
+            key,
+            ed25519_zebra::Signature::from(item.signature.0),
+            &item.message,
+        ));
     }
     verifier.verify(TranscriptRng(transcript.finalize_xof())).is_ok()
 }
 
 fn verify_singly(chunk: &[SignedMessage]) -> Vec<usize> {
     let places = chunk.iter().enumerate();
-    places.filter(|(_, item)| item.key.verify(&item.message, &item.signature).is_err()).map(|(place, _)| place).collect()
+    places
+        .filter(|(_, item)| item.key.verify(&item.message, &item.signature).is_err())
+        .map(|(place, _)| place)
+        .collect()
 }
 
 /// The batch's coefficients, drawn from its own hash.
@@ -296,15 +312,18 @@ impl FromStr for Address {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let refuse = |reason: String| KeyError::Address { text: text.chars().take(100).collect(), reason };
+        let refuse = |reason: String| KeyError::Address {
+            text: text.chars().take(100).collect(),
+            reason,
+        };
         let checked = bech32::primitives::decode::CheckedHrpstring::new::<bech32::Bech32m>(text)
             .map_err(|error| refuse(format!("{error} (mistyped?)")))?;
         if checked.hrp().to_lowercase() != ADDRESS_PREFIX {
             return Err(refuse(format!("it does not begin with {ADDRESS_PREFIX}1")));
         }
         let bytes: Vec<u8> = checked.byte_iter().collect();
-        let found = bytes.len();
-        let array = <[u8; 32]>::try_from(bytes).or_else(|_| Err(refuse(format!("it holds {found} bytes, not 32"))))?;
+        let array = <[u8; 32]>::try_from(bytes)
+            .map_err(|bytes| refuse(format!("it holds {} bytes, not 32", bytes.len())))?;
         Ok(Self(array))
     }
 }
@@ -317,6 +336,8 @@ impl Serialize for Address {
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        <String as Deserialize<'de>>::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }

@@ -57,7 +57,9 @@ pub struct NameError {
 pub fn check_name(name: &str) -> Result<(), NameError> {
     let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(allowed) {
-        return Err(NameError { name: name.chars().take(80).collect() });
+        return Err(NameError {
+            name: name.chars().take(80).collect(),
+        });
     }
     Ok(())
 }

@@ -20,7 +20,18 @@ pub type Memo = BoundedBytes<0, MAX_MEMO_BYTES>;
 
 /// What an address may do on a chain.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 #[borsh(use_discriminant = true)]
@@ -150,7 +161,13 @@ impl Transaction {
     pub fn sign(chain: ChainId, nonce: Nonce, payload: Payload, key: &SecretKey) -> Self {
         let sender = key.public_key();
         let signature = key.sign(&signing_bytes(&chain, &sender, nonce, &payload));
-        Self { chain, sender, nonce, payload, signature }
+        Self {
+            chain,
+            sender,
+            nonce,
+            payload,
+            signature,
+        }
     }
 
     /// What the signature covers: a domain, the version byte, and every field before the signature.
@@ -168,7 +185,11 @@ impl Transaction {
     /// The signature as an item of a batch.
     #[must_use]
     pub fn signed_message(&self) -> SignedMessage {
-        SignedMessage { key: self.sender, message: self.signing_bytes(), signature: self.signature }
+        SignedMessage {
+            key: self.sender,
+            message: self.signing_bytes(),
+            signature: self.signature,
+        }
     }
 }
 
@@ -225,7 +246,10 @@ impl CheckedTransaction {
     /// The first rule of TX-1 to TX-4 that it breaks.
     pub fn check(transaction: Transaction, chain: ChainId) -> Result<Self, TransactionError> {
         let checked = Self::check_fields(transaction, chain)?;
-        let verified = checked.transaction.sender.verify(&checked.transaction.signing_bytes(), &checked.transaction.signature);
+        let verified = checked.transaction.sender.verify(
+            &checked.transaction.signing_bytes(),
+            &checked.transaction.signature,
+        );
         match verified {
             Ok(()) => Ok(checked),
             Err(_) => Err(TransactionError::Signature { id: checked.id }),
@@ -237,13 +261,19 @@ impl CheckedTransaction {
     ///
     /// # Errors
     /// TX-1, TX-2 or TX-4.
-    pub fn assume_signature_valid(transaction: Transaction, chain: ChainId) -> Result<Self, TransactionError> {
+    pub fn assume_signature_valid(
+        transaction: Transaction,
+        chain: ChainId,
+    ) -> Result<Self, TransactionError> {
         Self::check_fields(transaction, chain)
     }
 
     fn check_fields(transaction: Transaction, chain: ChainId) -> Result<Self, TransactionError> {
         if transaction.chain != chain {
-            return Err(TransactionError::Chain { found: transaction.chain, expected: chain });
+            return Err(TransactionError::Chain {
+                found: transaction.chain,
+                expected: chain,
+            });
         }
         match &transaction.payload {
             Payload::Transfer { amount, .. }
@@ -261,7 +291,11 @@ impl CheckedTransaction {
             return Err(TransactionError::Size { found: bytes.len() });
         }
         let id = TxId::from_bytes(sha256(&[&bytes]));
-        Ok(Self { transaction, id, bytes })
+        Ok(Self {
+            transaction,
+            id,
+            bytes,
+        })
     }
 
     /// The transaction.
@@ -290,13 +324,25 @@ pub fn check_transactions(
     chain: ChainId,
 ) -> Vec<Result<CheckedTransaction, TransactionError>> {
     use rayon::prelude::*;
-    let mut results: Vec<_> =
-        transactions.into_par_iter().map(|tx| CheckedTransaction::check_fields(tx, chain)).collect();
-    let places: Vec<usize> = results.iter().enumerate().filter(|(_, r)| r.is_ok()).map(|(place, _)| place).collect();
-    let signed: Vec<SignedMessage> =
-        results.par_iter().filter_map(|r| r.as_ref().ok()).map(|tx| tx.transaction.signed_message()).collect();
+    let mut results: Vec<_> = transactions
+        .into_par_iter()
+        .map(|tx| CheckedTransaction::check_fields(tx, chain))
+        .collect();
+    let places: Vec<usize> = results
+        .iter()
+        .enumerate()
+        .filter(|(_, r)| r.is_ok())
+        .map(|(place, _)| place)
+        .collect();
+    let signed: Vec<SignedMessage> = results
+        .par_iter()
+        .filter_map(|r| r.as_ref().ok())
+        .map(|tx| tx.transaction.signed_message())
+        .collect();
     for bad in crate::keys::find_invalid_signatures(&signed) {
-        let Some(result) = places.get(bad).and_then(|place| results.get_mut(*place)) else { continue };
+        let Some(result) = places.get(bad).and_then(|place| results.get_mut(*place)) else {
+            continue;
+        };
         if let Ok(checked) = result {
             *result = Err(TransactionError::Signature { id: checked.id });
         }

@@ -1,0 +1,291 @@
+//! What workers and the coordinator say to each other: the JSON bodies of the coordinator's `/v1` routes.
+//!
+//! | route | body → answer |
+//! | --- | --- |
+//! | `POST /v1/challenges` | – → [`Challenge`] |
+//! | `POST /v1/workers` | [`RegisterRequest`] → [`Registration`] |
+//! | `POST /v1/workers/{worker_id}/heartbeat` | [`Heartbeat`] → [`ChainView`] |
+//! | `POST /v1/workers/{worker_id}/leave` | [`LeaveRequest`] → [`Left`] |
+//! | `GET /v1/chains` · `GET /v1/chains/{name}` | – → `Vec<`[`ChainInfo`]`>` · [`ChainInfo`] |
+//! | `GET /v1/chains/{name}/view` | – → [`ChainView`] |
+//! | `POST /v1/chains/{name}/checkpoints` | [`CommitRequest`] → [`CommitAnswer`] |
+//! | `GET /v1/chains/{name}/checkpoints?from=SIZE&limit=N` | – → [`CheckpointPage`] |
+//! | `POST /v1/chains/{name}/cosignatures` | [`CosignRequest`] → [`CheckpointView`] |
+//! | `GET /v1/events` | – → server-sent events, each [`Event`] |
+//!
+//! Heartbeats, leaving, commits and cosignatures carry `Authorization: Bearer <the worker's token>`.
+//! Every error is [`ApiError`] with a fitting HTTP status.
+
+use crate::hash::{BlockHash, ChainId, Root};
+use crate::keys::{PublicKey, Signature};
+use crate::quantity::{Height, Term, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The version of this interface: both sides refuse another.
+pub const API_VERSION: u32 = 1;
+
+/// The body of every error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// A short name for programs: `unknown_worker`, `stale_term`, `no_quorum`.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// What to do about it, where there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A nonce to sign, so that a registration seen by others cannot be sent again. Good for one use within a minute.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Challenge {
+    /// 32 random bytes in hex.
+    pub challenge: String,
+}
+
+/// A worker asks to be part of a chain's network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegisterRequest {
+    /// [`API_VERSION`] of the worker.
+    pub api_version: u32,
+    /// The chain's name.
+    pub chain: String,
+    /// The worker's key: the same key gets the same id.
+    pub public_key: PublicKey,
+    /// A name for people, of `a-z0-9-`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The network's join token, where it asks for one.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// Where peers reach it: `IP:PORT`, UDP.
+    pub addresses: Vec<String>,
+    /// Where people reach its page and API, where that is told.
+    #[serde(default)]
+    pub api: Option<String>,
+    /// The challenge that is signed.
+    pub challenge: String,
+    /// By `public_key`, over [`registration_bytes`].
+    pub signature: Signature,
+}
+
+/// What a registration signs.
+#[must_use]
+pub fn registration_bytes(challenge: &str, chain: &str, key: &PublicKey) -> Vec<u8> {
+    format!("block-chain/registration/v1\n{challenge}\n{chain}\n{key}\n").into_bytes()
+}
+
+/// A worker is part of the network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Registration {
+    /// The worker's id: never reused.
+    pub worker_id: Uuid,
+    /// The worker's own token for later requests; a registration replaces the one before.
+    pub worker_token: String,
+    /// The chain.
+    pub chain: ChainInfo,
+    /// Who is there, who leads, what is committed.
+    pub view: ChainView,
+}
+
+/// A chain as the coordinator knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainInfo {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: ChainId,
+    /// The encoded [`crate::chain_spec::ChainSpec`], in hex.
+    pub spec: String,
+    /// The key that signs its checkpoints.
+    pub coordinator_key: PublicKey,
+}
+
+/// A worker of a chain, for its peers and for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub worker_id: Uuid,
+    /// Its key, by which peers dial it.
+    pub public_key: PublicKey,
+    /// Its name for people.
+    pub name: Option<String>,
+    /// Where peers reach it.
+    pub addresses: Vec<String>,
+    /// Where people reach its page and API.
+    pub api: Option<String>,
+    /// Whether it was heard within its lease.
+    pub alive: bool,
+    /// Milliseconds since it was last heard, by the coordinator's clock.
+    pub silent_ms: u64,
+    /// Its head, as it said last.
+    pub height: Height,
+    /// The hash of its head, as it said last.
+    pub head: BlockHash,
+    /// The last committed height it holds, as it said last.
+    pub committed: Height,
+}
+
+/// A worker says that it lives, and what it has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The chain's name.
+    pub chain: String,
+    /// Its head's height.
+    pub height: Height,
+    /// Its head.
+    pub head: BlockHash,
+    /// The last committed height that it holds in full.
+    pub committed: Height,
+    /// The highest term it has seen.
+    pub term: Term,
+    /// How many blocks the largest checkpoint it has persisted covers: one more than the coordinator has is a fault.
+    pub checkpoint_size: u64,
+    /// Where peers reach it now.
+    pub addresses: Vec<String>,
+    /// Where people reach it now.
+    #[serde(default)]
+    pub api: Option<String>,
+}
+
+/// Who leads a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leader {
+    /// The leader.
+    pub worker_id: Uuid,
+    /// Its key.
+    pub public_key: PublicKey,
+    /// Its term.
+    pub term: Term,
+    /// Since when, by the coordinator's clock.
+    pub since: Timestamp,
+}
+
+/// A checkpoint and how far it is agreed to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// Blocks it covers.
+    pub size: u64,
+    /// The signed note with the cosignatures so far.
+    pub note: String,
+    /// Workers that have cosigned.
+    pub cosignatures: usize,
+    /// Cosignatures that make it final.
+    pub needed: usize,
+    /// Whether it is final.
+    pub is_final: bool,
+}
+
+/// All that a worker must know of a chain's network now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainView {
+    /// The chain's name.
+    pub chain: String,
+    /// The term now; 0 before the first election.
+    pub term: Term,
+    /// The leader, where there is one.
+    pub leader: Option<Leader>,
+    /// The workers.
+    pub members: Vec<Member>,
+    /// Acknowledgements or cosignatures that make a majority.
+    pub quorum: usize,
+    /// The newest checkpoint.
+    pub checkpoint: Option<CheckpointView>,
+    /// How many blocks are final: covered by a checkpoint with a majority of cosignatures.
+    pub final_size: u64,
+    /// How long a worker counts as alive after it was heard, in milliseconds.
+    pub lease_ms: u64,
+    /// How often to be heard, in milliseconds.
+    pub heartbeat_ms: u64,
+}
+
+/// The leader asks that a block be committed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CommitRequest {
+    /// The leader's term.
+    pub term: Term,
+    /// Size of the last checkpoint, which this follows; 0 where there is none.
+    pub old_size: u64,
+    /// Blocks up to and with the one to commit.
+    pub size: u64,
+    /// The block to commit.
+    pub block: BlockHash,
+    /// RFC 6962 root over the headers of these blocks.
+    pub root: Root,
+    /// RFC 6962 consistency proof from the last checkpoint, hashes in hex.
+    pub consistency: Vec<Root>,
+    /// Encoded [`crate::agreement::Acknowledgement`]s of a majority, in hex.
+    pub acknowledgements: Vec<String>,
+}
+
+/// The block is committed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CommitAnswer {
+    /// The checkpoint, signed by the coordinator.
+    pub checkpoint: CheckpointView,
+}
+
+/// Checkpoints in order of size.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckpointPage {
+    /// The checkpoints from the one asked for on.
+    pub checkpoints: Vec<CheckpointView>,
+    /// Where the next page begins, where there is more.
+    pub next: Option<u64>,
+}
+
+/// A worker cosigns a checkpoint that it has persisted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CosignRequest {
+    /// Blocks the checkpoint covers.
+    pub size: u64,
+    /// The note's text with the worker's cosignature line.
+    pub note: String,
+}
+
+/// A worker leaves a chain's network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaveRequest {
+    /// The chain's name.
+    pub chain: String,
+}
+
+/// A worker has left.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Left {
+    /// Whether it was a member before.
+    pub left: bool,
+}
+
+/// Something happened on a chain: whoever listens asks for the [`ChainView`] again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Workers came, went or moved.
+    Members {
+        /// The chain.
+        chain: String,
+    },
+    /// A leader was elected.
+    Leader {
+        /// The chain.
+        chain: String,
+        /// The term.
+        term: Term,
+    },
+    /// A block was committed.
+    Committed {
+        /// The chain.
+        chain: String,
+        /// Blocks committed.
+        size: u64,
+    },
+    /// A checkpoint became final.
+    Final {
+        /// The chain.
+        chain: String,
+        /// Blocks final.
+        size: u64,
+    },
+}

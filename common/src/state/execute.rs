@@ -1,0 +1,394 @@
+//! How transactions change the state: the rules STA-1 to STA-10.
+//!
+//! A transaction is applied wholly or not at all, so a block builder can leave out those that do not fit.
+//! "Not yet" (a nonce that is still to come) is an error of its own, because such a transaction may wait.
+
+use super::{
+    Account, Change, EmptyState, LatticeHash, RecordState, Release, StateDelta, StateKey, StateValue,
+    StateView,
+};
+use crate::chain_spec::ChainSpec;
+use crate::codec::BoundedVec;
+use crate::hash::{Digest, sha256};
+use crate::keys::Address;
+use crate::quantity::{Amount, Height, Nonce};
+use crate::transaction::{CheckedTransaction, Payload, Role};
+use std::collections::BTreeMap;
+
+/// Why a transaction cannot be applied to a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError<E> {
+    /// STA-1: a sender's nonces count up by one; this one was used.
+    #[error("STA-1: nonce {found} of {sender} was used already, the next is {expected}")]
+    NonceUsed {
+        /// The sender.
+        sender: Address,
+        /// The transaction's nonce.
+        found: Nonce,
+        /// The one that comes next.
+        expected: Nonce,
+    },
+    /// STA-2: a sender's nonces count up by one; those before this one are missing. May become valid.
+    #[error("STA-2: nonce {found} of {sender} is too early, the next is {expected}")]
+    NonceGap {
+        /// The sender.
+        sender: Address,
+        /// The transaction's nonce.
+        found: Nonce,
+        /// The one that comes next.
+        expected: Nonce,
+    },
+    /// STA-3: the sender holds the role that the payload needs.
+    #[error("STA-3: {sender} lacks the role {role}")]
+    Role {
+        /// The sender.
+        sender: Address,
+        /// The role.
+        role: Role,
+    },
+    /// STA-4: the sender can pay.
+    #[error("STA-4: {sender} has {available}, {needed} are needed")]
+    Funds {
+        /// The sender.
+        sender: Address,
+        /// What can be spent.
+        available: Amount,
+        /// What was asked for.
+        needed: Amount,
+    },
+    /// STA-5: all units together fit in 64 bits.
+    #[error("STA-5: {amount} more would make more than 2^64 - 1 units in all")]
+    Supply {
+        /// What was to be added.
+        amount: Amount,
+    },
+    /// STA-6: the sender has so much at stake.
+    #[error("STA-6: {sender} has {available} at stake, {needed} were to be released")]
+    Stake {
+        /// The sender.
+        sender: Address,
+        /// What is at stake.
+        available: Amount,
+        /// What was asked for.
+        needed: Amount,
+    },
+    /// STA-7: at most 64 releases of an account wait at a time.
+    #[error("STA-7: {sender} has as many releases waiting as are allowed (64)")]
+    Releases {
+        /// The sender.
+        sender: Address,
+    },
+    /// STA-8: the last admin cannot be removed.
+    #[error("STA-8: {address} is the last admin and cannot be removed")]
+    LastAdmin {
+        /// The admin.
+        address: Address,
+    },
+    /// STA-9: a transfer goes to another address than the sender's.
+    #[error("STA-9: a transfer to the sender's own address")]
+    OwnAddress,
+    /// The state cannot be read, or holds an entry of the wrong kind: nothing is known of the transaction.
+    #[error("the state cannot be read")]
+    Read(E),
+}
+
+/// Applies a block's transactions one after the other on top of a state.
+pub struct Executor<'a, V> {
+    view: &'a V,
+    spec: &'a ChainSpec,
+    height: Height,
+    hash_before: &'a LatticeHash,
+    changes: BTreeMap<StateKey, (Option<StateValue>, Option<StateValue>)>,
+}
+
+type Writes = Vec<(StateKey, Option<StateValue>)>;
+
+impl<'a, V: StateView> Executor<'a, V> {
+    /// Begins the block at `height` on the state that `view` shows and `hash_before` is the hash of.
+    pub fn new(view: &'a V, spec: &'a ChainSpec, height: Height, hash_before: &'a LatticeHash) -> Self {
+        Self {
+            view,
+            spec,
+            height,
+            hash_before,
+            changes: BTreeMap::new(),
+        }
+    }
+
+    /// Applies one transaction, wholly or not at all. `index` is its place in the block.
+    ///
+    /// # Errors
+    /// The first of the rules STA-1 to STA-9 that it breaks, see [`ApplyError`].
+    pub fn apply(&mut self, checked: &CheckedTransaction, index: u32) -> Result<(), ApplyError<V::Error>> {
+        let transaction = checked.transaction();
+        let sender = transaction.sender.address();
+        let mut account = self.account(&sender)?;
+        if transaction.nonce < account.nonce {
+            return Err(ApplyError::NonceUsed {
+                sender,
+                found: transaction.nonce,
+                expected: account.nonce,
+            });
+        }
+        if transaction.nonce > account.nonce {
+            return Err(ApplyError::NonceGap {
+                sender,
+                found: transaction.nonce,
+                expected: account.nonce,
+            });
+        }
+        self.need_role(sender, Role::Write)?;
+        account.nonce = account.nonce.next();
+        let mut writes = self.effects(&mut account, sender, &transaction.payload, index)?;
+        writes.push((StateKey::Account(sender), Some(StateValue::Account(account))));
+        self.write(writes)
+    }
+
+    /// Pays the producer, and gives all changes with the state's new hash.
+    ///
+    /// # Errors
+    /// STA-3 where the producer lacks the role `mine`, STA-5, or where the state cannot be read.
+    pub fn finish(mut self, producer: Address) -> Result<StateDelta, ApplyError<V::Error>> {
+        self.need_role(producer, Role::Mine)?;
+        let reward = self.spec.reward_at(self.height);
+        if reward > Amount::ZERO {
+            let mut writes = vec![self.mint(reward)?];
+            let mut account = self.account(&producer)?;
+            account.balance = add(account.balance, reward)?;
+            writes.push((StateKey::Account(producer), Some(StateValue::Account(account))));
+            self.write(writes)?;
+        }
+        Ok(self.into_delta())
+    }
+
+    fn into_delta(self) -> StateDelta {
+        let changed = self
+            .changes
+            .into_iter()
+            .filter(|(_, (before, after))| before != after);
+        let changes = changed
+            .map(|(key, (before, after))| Change { key, before, after })
+            .collect();
+        StateDelta::new(changes, self.hash_before)
+    }
+
+    fn effects(
+        &self,
+        account: &mut Account,
+        sender: Address,
+        payload: &Payload,
+        index: u32,
+    ) -> Result<Writes, ApplyError<V::Error>> {
+        match payload {
+            Payload::Put { key, value } => {
+                let value_digest = Digest::from_bytes(sha256(&[value.as_slice()]));
+                let record = RecordState {
+                    value_digest,
+                    height: self.height,
+                    index,
+                };
+                Ok(vec![(
+                    StateKey::Record(key.clone()),
+                    Some(StateValue::Record(record)),
+                )])
+            }
+            Payload::Message { .. } => Ok(Vec::new()),
+            Payload::Transfer { to, amount, .. } => {
+                if *to == sender {
+                    return Err(ApplyError::OwnAddress);
+                }
+                spend(account, sender, *amount)?;
+                self.credit(*to, *amount).map(|write| vec![write])
+            }
+            Payload::Deposit { to, amount } => {
+                self.need_role(sender, Role::Issue)?;
+                let minted = self.mint(*amount)?;
+                if *to == sender {
+                    account.balance = add(account.balance, *amount)?;
+                    return Ok(vec![minted]);
+                }
+                Ok(vec![minted, self.credit(*to, *amount)?])
+            }
+            Payload::Stake { amount } => {
+                spend(account, sender, *amount)?;
+                account.stake = add(account.stake, *amount)?;
+                Ok(Vec::new())
+            }
+            Payload::Unstake { amount } => self.unstake(account, sender, *amount).map(|()| Vec::new()),
+            Payload::Grant { address, role } => {
+                self.need_role(sender, Role::Admin)?;
+                self.set_role(*address, *role, true)
+            }
+            Payload::Revoke { address, role } => {
+                self.need_role(sender, Role::Admin)?;
+                self.set_role(*address, *role, false)
+            }
+        }
+    }
+
+    fn unstake(
+        &self,
+        account: &mut Account,
+        sender: Address,
+        amount: Amount,
+    ) -> Result<(), ApplyError<V::Error>> {
+        let refused = ApplyError::Stake {
+            sender,
+            available: account.stake,
+            needed: amount,
+        };
+        account.stake = account.stake.checked_sub(amount.get()).ok_or(refused)?;
+        let from = Height::new(self.height.get().saturating_add(self.spec.unstake_blocks));
+        let mut releases = std::mem::take(&mut account.releases).into_vec();
+        releases.push(Release { from, amount });
+        account.releases = BoundedVec::new(releases).or(Err(ApplyError::Releases { sender }))?;
+        Ok(())
+    }
+
+    fn set_role(&self, address: Address, role: Role, give: bool) -> Result<Writes, ApplyError<V::Error>> {
+        let key = StateKey::Grant(address, role);
+        let has = self.get(&key)?.is_some();
+        if has == give {
+            return Ok(Vec::new());
+        }
+        let holders = match self.get(&StateKey::Holders(role))? {
+            Some(StateValue::Count(count)) => count,
+            _ => 0,
+        };
+        let after = if give {
+            holders.saturating_add(1)
+        } else {
+            holders.saturating_sub(1)
+        };
+        if after == 0 && role == Role::Admin {
+            return Err(ApplyError::LastAdmin { address });
+        }
+        let count = (after > 0).then_some(StateValue::Count(after));
+        Ok(vec![
+            (key, give.then_some(StateValue::Granted)),
+            (StateKey::Holders(role), count),
+        ])
+    }
+
+    fn need_role(&self, address: Address, role: Role) -> Result<(), ApplyError<V::Error>> {
+        if self.spec.open_roles.as_slice().contains(&role)
+            || self.get(&StateKey::Grant(address, role))?.is_some()
+        {
+            return Ok(());
+        }
+        Err(ApplyError::Role {
+            sender: address,
+            role,
+        })
+    }
+
+    fn mint(&self, amount: Amount) -> Result<(StateKey, Option<StateValue>), ApplyError<V::Error>> {
+        let supply = match self.get(&StateKey::Supply)? {
+            Some(StateValue::Amount(supply)) => supply,
+            _ => Amount::ZERO,
+        };
+        Ok((StateKey::Supply, Some(StateValue::Amount(add(supply, amount)?))))
+    }
+
+    fn credit(
+        &self,
+        to: Address,
+        amount: Amount,
+    ) -> Result<(StateKey, Option<StateValue>), ApplyError<V::Error>> {
+        let mut account = self.account(&to)?;
+        account.balance = add(account.balance, amount)?;
+        Ok((StateKey::Account(to), Some(StateValue::Account(account))))
+    }
+
+    /// The account with the releases that are due counted to its balance.
+    fn account(&self, address: &Address) -> Result<Account, ApplyError<V::Error>> {
+        let mut account = match self.get(&StateKey::Account(*address))? {
+            Some(StateValue::Account(account)) => account,
+            _ => Account::default(),
+        };
+        let (due, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut account.releases)
+            .into_vec()
+            .into_iter()
+            .partition(|r| r.from <= self.height);
+        for release in due {
+            account.balance = add(account.balance, release.amount)?;
+        }
+        account.releases = BoundedVec::new(waiting).unwrap_or_default();
+        Ok(account)
+    }
+
+    fn get(&self, key: &StateKey) -> Result<Option<StateValue>, ApplyError<V::Error>> {
+        match self.changes.get(key) {
+            Some((_, after)) => Ok(after.clone()),
+            None => self.view.get(key).map_err(ApplyError::Read),
+        }
+    }
+
+    fn write(&mut self, writes: Writes) -> Result<(), ApplyError<V::Error>> {
+        // Everything that can fail comes first, so that a transaction is never half applied.
+        let mut befores = Vec::with_capacity(writes.len());
+        for (key, _) in &writes {
+            let known = self.changes.contains_key(key);
+            befores.push(if known {
+                None
+            } else {
+                self.view.get(key).map_err(ApplyError::Read)?
+            });
+        }
+        for ((key, after), before) in writes.into_iter().zip(befores) {
+            self.changes.entry(key).or_insert((before, None)).1 = after;
+        }
+        Ok(())
+    }
+}
+
+fn spend<E>(account: &mut Account, sender: Address, amount: Amount) -> Result<(), ApplyError<E>> {
+    let refused = ApplyError::Funds {
+        sender,
+        available: account.balance,
+        needed: amount,
+    };
+    account.balance = account.balance.checked_sub(amount.get()).ok_or(refused)?;
+    Ok(())
+}
+
+fn add<E>(sum: Amount, amount: Amount) -> Result<Amount, ApplyError<E>> {
+    sum.checked_add(amount.get()).ok_or(ApplyError::Supply { amount })
+}
+
+/// The state a chain begins with. The spec's lists are checked (SPEC-4, SPEC-5) before this is called.
+pub(crate) fn genesis_state(spec: &ChainSpec) -> StateDelta {
+    let mut entries: BTreeMap<StateKey, StateValue> = BTreeMap::new();
+    let mut accounts: BTreeMap<Address, Account> = BTreeMap::new();
+    let mut supply = 0_u64;
+    for entry in spec.balances.as_slice() {
+        accounts.entry(entry.address).or_default().balance = entry.amount;
+        supply = supply.saturating_add(entry.amount.get());
+    }
+    for entry in spec.stakes.as_slice() {
+        accounts.entry(entry.address).or_default().stake = entry.amount;
+        supply = supply.saturating_add(entry.amount.get());
+    }
+    for (address, account) in accounts {
+        entries.insert(StateKey::Account(address), StateValue::Account(account));
+    }
+    for grant in spec.grants.as_slice() {
+        entries.insert(StateKey::Grant(grant.address, grant.role), StateValue::Granted);
+        let holders = entries
+            .entry(StateKey::Holders(grant.role))
+            .or_insert(StateValue::Count(0));
+        if let StateValue::Count(count) = holders {
+            *count = count.saturating_add(1);
+        }
+    }
+    if supply > 0 {
+        entries.insert(StateKey::Supply, StateValue::Amount(Amount::new(supply)));
+    }
+    let hash_before = LatticeHash::default();
+    let mut executor = Executor::new(&EmptyState, spec, Height::ZERO, &hash_before);
+    executor.changes = entries
+        .into_iter()
+        .map(|(key, value)| (key, (None, Some(value))))
+        .collect();
+    executor.into_delta()
+}
