@@ -1,0 +1,3 @@
+//! The node's HTTP interface.
+
+pub mod types;
