@@ -1,3 +1,4 @@
 //! The node's HTTP interface.
 
+pub mod json;
 pub mod types;

@@ -1,0 +1,341 @@
+//! What the HTTP interface, the SQL copy and the check may ask of a running node.
+//!
+//! Reads go to the store directly; everything that changes something goes through the chain's thread, and is answered
+//! only when it is on disk.
+
+use crate::api::types::{Accepted, MempoolView, Mined, NodeStatus, Status};
+use crate::storage::{Store, StorageError};
+use block_chain_common::block::Block;
+use block_chain_common::chain_spec::CheckedSpec;
+use block_chain_common::coordinator_api::ChainView;
+use block_chain_common::hash::{BlockHash, ChainId, TxId};
+use block_chain_common::keys::{Address, PublicKey, SecretKey};
+use block_chain_common::quantity::{Height, Nonce};
+use block_chain_common::transaction::{
+    CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, TransactionError, check_transactions,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Something happened at the node; listeners of `/v1/events` get it as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum NodeEvent {
+    /// The head changed.
+    Head {
+        /// Its height.
+        height: Height,
+        /// Its hash.
+        hash: BlockHash,
+    },
+    /// Blocks were committed.
+    Committed {
+        /// How many there are now.
+        size: u64,
+    },
+    /// Blocks became final.
+    Final {
+        /// How many there are now.
+        size: u64,
+    },
+    /// Transactions came to wait.
+    Pending {
+        /// How many wait now.
+        count: usize,
+    },
+    /// The leader or the workers changed.
+    Members,
+}
+
+/// Why a request to the node fails.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// A transaction breaks a rule of its own.
+    #[error("transaction {index}: {error}")]
+    Transaction {
+        /// Its place in the request.
+        index: usize,
+        /// The rule.
+        error: TransactionError,
+    },
+    /// A transaction does not apply to the state and what waits already, or the mempool is full.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing came in the time given.
+    #[error("{0}")]
+    Timeout(String),
+    /// The coordinator or a peer that is needed does not answer.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node stops.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// What the chain's thread is asked to do; each is answered when it is done and on disk.
+pub(crate) enum Command {
+    /// Take checked transactions into the mempool, all or none.
+    Submit { transactions: Vec<CheckedTransaction>, reply: oneshot::Sender<Result<Accepted, RequestError>> },
+    /// The nonce of an address's next transaction, those that wait counted.
+    NextNonce { address: Address, reply: oneshot::Sender<Result<Nonce, RequestError>> },
+    /// Make a block now.
+    Mine { reply: oneshot::Sender<Result<MinedBlock, RequestError>> },
+    /// Nobody waits for the block any more.
+    StopMining,
+    /// Ask a peer for hashes of its chain.
+    Hashes { peer: PublicKey, heights: Vec<Height>, reply: oneshot::Sender<HashesAnswer> },
+    /// Ask peers for a block.
+    Fetch { hash: BlockHash, reply: oneshot::Sender<Option<Block>> },
+    /// Leave the network.
+    Leave { reply: oneshot::Sender<Result<bool, RequestError>> },
+    /// Stop.
+    Stop,
+}
+
+/// Heights of a peer's chain with its hashes there.
+pub(crate) type HashesAnswer = Vec<(Height, Option<BlockHash>)>;
+
+/// A block that this node found.
+#[derive(Debug, Clone)]
+pub struct MinedBlock {
+    /// Its hash.
+    pub hash: BlockHash,
+    /// How long the search took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Nonces tried.
+    pub attempts: u64,
+}
+
+/// The transactions that wait, by id and in order of arrival: a copy of the machine's for readers.
+#[derive(Default)]
+pub(crate) struct MempoolMirror {
+    pub(crate) by_sequence: BTreeMap<u64, CheckedTransaction>,
+    pub(crate) by_id: HashMap<TxId, u64>,
+    pub(crate) bytes: usize,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) spec: Arc<CheckedSpec>,
+    pub(crate) key: SecretKey,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) status: RwLock<NodeStatus>,
+    pub(crate) view: RwLock<Option<ChainView>>,
+    pub(crate) mempool: RwLock<MempoolMirror>,
+    pub(crate) events: broadcast::Sender<NodeEvent>,
+    /// Held while records are signed, so that their nonces follow each other.
+    pub(crate) signing: tokio::sync::Mutex<()>,
+    pub(crate) started: Mutex<std::time::Instant>,
+}
+
+/// A running node.
+#[derive(Clone)]
+pub struct NodeHandle(pub(crate) Arc<Shared>);
+
+impl NodeHandle {
+    /// The store, for reading.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The chain.
+    #[must_use]
+    pub fn spec(&self) -> &CheckedSpec {
+        &self.0.spec
+    }
+
+    /// The chain's id.
+    #[must_use]
+    pub fn chain_id(&self) -> ChainId {
+        self.0.spec.id()
+    }
+
+    /// The node now.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let mut status = self.0.status.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let started = self.0.started.lock().unwrap_or_else(PoisonError::into_inner);
+        status.uptime_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        status
+    }
+
+    /// What the coordinator said last.
+    #[must_use]
+    pub fn chain_view(&self) -> Option<ChainView> {
+        self.0.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How far a block of the chain is agreed to.
+    #[must_use]
+    pub fn block_status(&self, height: Height) -> Status {
+        let covered = |size: u64| height.get() < size;
+        if self.store().final_checkpoint().is_some_and(|c| covered(c.size)) {
+            Status::Final
+        } else if self.store().committed().is_some_and(|c| covered(c.size)) {
+            Status::Committed
+        } else {
+            Status::Included
+        }
+    }
+
+    /// What waits, oldest first, at most `limit` of it.
+    #[must_use]
+    pub fn mempool(&self, limit: usize) -> MempoolView {
+        let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
+        let transactions = mempool.by_sequence.values().take(limit).map(crate::api::json::transaction_json).collect();
+        MempoolView { transactions, count: mempool.by_sequence.len(), bytes: mempool.bytes }
+    }
+
+    /// A transaction that waits.
+    #[must_use]
+    pub fn pending(&self, id: &TxId) -> Option<CheckedTransaction> {
+        let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
+        mempool.by_id.get(id).and_then(|sequence| mempool.by_sequence.get(sequence)).cloned()
+    }
+
+    /// What happens at the node from now on. A listener that falls behind misses events.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<NodeEvent> {
+        self.0.events.subscribe()
+    }
+
+    /// Takes signed transactions, all or none; answers when they are on disk.
+    ///
+    /// # Errors
+    /// The first transaction that breaks a rule, or does not fit.
+    pub async fn submit(&self, transactions: Vec<Transaction>) -> Result<Accepted, RequestError> {
+        let chain = self.chain_id();
+        let checked = if transactions.len() == 1 {
+            transactions.into_iter().map(|tx| CheckedTransaction::check(tx, chain)).collect()
+        } else {
+            let checking = tokio::task::spawn_blocking(move || check_transactions(transactions, chain));
+            checking.await.or(Err(RequestError::Stopping))?
+        };
+        let mut all = Vec::with_capacity(checked.len());
+        for (index, result) in checked.into_iter().enumerate() {
+            all.push(result.map_err(|error| RequestError::Transaction { index, error })?);
+        }
+        self.submit_checked(all).await
+    }
+
+    /// Signs records with the worker's key and takes them, all or none; answers when they are on disk.
+    ///
+    /// # Errors
+    /// Where one does not fit.
+    pub async fn submit_records(&self, records: Vec<(RecordKey, RecordValue)>) -> Result<Accepted, RequestError> {
+        let _one_at_a_time = self.0.signing.lock().await;
+        let first = self.next_nonce(self.0.key.public_key().address()).await?;
+        let (key, chain) = (self.0.key.clone(), self.chain_id());
+        let signing = tokio::task::spawn_blocking(move || sign_records(records, first, chain, &key));
+        let signed = signing.await.or(Err(RequestError::Stopping))?;
+        let mut all = Vec::with_capacity(signed.len());
+        for (index, result) in signed.into_iter().enumerate() {
+            all.push(result.map_err(|error| RequestError::Transaction { index, error })?);
+        }
+        self.submit_checked(all).await
+    }
+
+    async fn submit_checked(&self, transactions: Vec<CheckedTransaction>) -> Result<Accepted, RequestError> {
+        self.ask(|reply| Command::Submit { transactions, reply }).await?
+    }
+
+    /// The nonce of an address's next transaction, those that wait counted.
+    ///
+    /// # Errors
+    /// Where the store fails or the node stops.
+    pub async fn next_nonce(&self, address: Address) -> Result<Nonce, RequestError> {
+        self.ask(|reply| Command::NextNonce { address, reply }).await?
+    }
+
+    /// Makes a block now, empty where nothing waits.
+    ///
+    /// # Errors
+    /// [`RequestError::Timeout`] where none is found in time.
+    pub async fn mine(&self, wait: std::time::Duration) -> Result<Mined, RequestError> {
+        let asked = self.ask(|reply| Command::Mine { reply });
+        let Ok(found) = tokio::time::timeout(wait, asked).await else {
+            self.tell(Command::StopMining).await;
+            let waited = wait.as_millis();
+            return Err(RequestError::Timeout(format!("no block was found in {waited} ms")));
+        };
+        let found = found??;
+        let block = crate::api::json::block_view(self, &found.hash)?;
+        let hash_rate = found.attempts.saturating_mul(1_000).checked_div(found.elapsed_ms.max(1)).unwrap_or(0);
+        Ok(Mined { block, elapsed_ms: found.elapsed_ms, attempts: found.attempts, hash_rate })
+    }
+
+    /// Asks a peer for the hashes of its chain at some heights (at most 64).
+    ///
+    /// # Errors
+    /// [`RequestError::Unreachable`] where it does not answer in 5 s.
+    pub async fn peer_hashes(&self, peer: PublicKey, heights: Vec<Height>) -> Result<HashesAnswer, RequestError> {
+        let asked = self.ask(|reply| Command::Hashes { peer, heights, reply });
+        match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+            Ok(Ok(hashes)) => Ok(hashes),
+            Ok(Err(RequestError::Stopping)) | Err(_) => Err(RequestError::Unreachable(format!("worker {peer} does not answer"))),
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
+    /// Asks peers for a block by its hash, which the answer is checked against.
+    ///
+    /// # Errors
+    /// [`RequestError::Unreachable`] where none has it in 10 s.
+    pub async fn fetch_block(&self, hash: BlockHash) -> Result<Block, RequestError> {
+        let asked = self.ask(|reply| Command::Fetch { hash, reply });
+        match tokio::time::timeout(std::time::Duration::from_secs(10), asked).await {
+            Ok(Ok(Some(block))) => Ok(block),
+            Ok(Err(RequestError::Stopping)) | Ok(Ok(None)) | Err(_) => {
+                Err(RequestError::Unreachable(format!("no peer gives block {hash}")))
+            }
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
+    /// Leaves the network; whether the coordinator has it recorded. The node stops after its answer.
+    ///
+    /// # Errors
+    /// [`RequestError::Unreachable`] where no coordinator answers.
+    pub async fn leave(&self) -> Result<bool, RequestError> {
+        self.ask(|reply| Command::Leave { reply }).await?
+    }
+
+    /// Stops the node without leaving the network.
+    pub async fn stop(&self) {
+        self.tell(Command::Stop).await;
+    }
+
+    async fn tell(&self, command: Command) {
+        if self.0.commands.send(command).await.is_err() {
+            tracing::debug!("the chain's thread has ended already");
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.commands.send(command(reply)).await.or(Err(RequestError::Stopping))?;
+        answer.await.or(Err(RequestError::Stopping))
+    }
+}
+
+fn sign_records(
+    records: Vec<(RecordKey, RecordValue)>,
+    first: Nonce,
+    chain: ChainId,
+    key: &SecretKey,
+) -> Vec<Result<CheckedTransaction, TransactionError>> {
+    use rayon::prelude::*;
+    let numbered: Vec<_> = records.into_iter().zip(first.get()..).collect();
+    let signed = numbered.into_par_iter().map(|((record, value), nonce)| {
+        let payload = Payload::Put { key: record, value };
+        let transaction = Transaction::sign(chain, Nonce::new(nonce), payload, key);
+        // We signed it in this very line.
+        CheckedTransaction::assume_signature_valid(transaction, chain)
+    });
+    signed.collect()
+}
