@@ -1,9 +1,7 @@
-//! (being written)
-
-/// Why the store cannot be opened, read or written.
+//! x
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// Being written.
     #[error("{0}")]
-    Other(String),
+    Damaged(String),
 }
+impl StorageError { pub fn damaged(what: String) -> Self { Self::Damaged(what) } }

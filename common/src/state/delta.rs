@@ -64,6 +64,21 @@ impl StateDelta {
         &self.hash_after
     }
 
+    /// The running hash of the state before the block.
+    #[must_use]
+    pub fn hash_before(&self) -> LatticeHash {
+        let mut hash = self.hash_after.clone();
+        for change in &self.changes {
+            if let Some(after) = &change.after {
+                hash.remove(&element(&change.key, after));
+            }
+            if let Some(before) = &change.before {
+                hash.add(&element(&change.key, before));
+            }
+        }
+        hash
+    }
+
     /// The digest that the block's header must carry.
     #[must_use]
     pub fn digest(&self) -> Digest {

@@ -82,8 +82,8 @@ pub struct Status {
     pub committed_size: u64,
     /// Blocks that it knows to be final.
     pub final_size: u64,
-    /// Transactions that wait at it.
-    pub mempool_count: u64,
+    /// The first eight bytes of the ids that wait at it, XORed: two mempools with the same transactions have the same.
+    pub mempool_mark: u64,
 }
 
 impl Format for Message {

@@ -1,0 +1,454 @@
+//! Agreement: the leader proposes, workers acknowledge what they hold, the coordinator commits, workers cosign.
+//!
+//! Nothing here reads a clock for safety: terms and the coordinator's compare-and-set decide. Times only say when to ask
+//! again. Rules AGR-1 to AGR-8 of the protocol.
+
+use super::chain::load_frontier;
+use super::sync::later;
+use super::{ChainRead, Effect, Machine, Message, Output, Write};
+use crate::storage::StorageError;
+use block_chain_common::agreement::{Acknowledgement, majority};
+use block_chain_common::checkpoint::{Checkpoint, count_cosignatures, witness_name};
+use block_chain_common::codec::{BoundedBytes, encode};
+use block_chain_common::coordinator_api::{ChainView, CheckpointView, CommitRequest};
+use block_chain_common::hash::{BlockHash, ChainId, Root};
+use block_chain_common::history::{HistoryError, prove_consistency};
+use block_chain_common::keys::PublicKey;
+use block_chain_common::note::SignedNote;
+use block_chain_common::quantity::{Height, Term, Timestamp};
+use std::collections::BTreeMap;
+
+/// How long to wait before asking again for what was not answered.
+const RETRY_MS: u64 = 1_000;
+
+/// What became of a commit.
+#[derive(Debug, Clone)]
+pub enum CommitOutcome {
+    /// It is committed.
+    Done(CheckpointView),
+    /// The coordinator refused it; its code and sentence.
+    Refused(String, String),
+    /// No coordinator answered.
+    Unreachable,
+}
+
+/// Two checkpoints of one chain, both signed by its coordinator, that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The one that this worker has persisted, or what its own chain gives.
+    pub first: String,
+    /// The one that contradicts it.
+    pub second: String,
+    /// How.
+    pub reason: String,
+}
+
+#[derive(Debug)]
+struct Proposal {
+    term: Term,
+    height: Height,
+    block: BlockHash,
+    root: Root,
+    acknowledgements: BTreeMap<PublicKey, Acknowledgement>,
+    /// When to tell the others again.
+    repeat_at: Timestamp,
+    /// When to ask the coordinator (again), once there is a majority.
+    commit_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    checkpoint: Checkpoint,
+    note: SignedNote,
+}
+
+/// Where agreement stands.
+#[derive(Debug)]
+pub(super) struct Agreement {
+    chain: ChainId,
+    coordinator: PublicKey,
+    view: Option<ChainView>,
+    term: Term,
+    /// The newest checkpoint that is persisted.
+    committed: Option<Known>,
+    final_size: u64,
+    /// A verified checkpoint that is not adopted yet: newer, or with more cosignatures.
+    pending: Option<Known>,
+    proposal: Option<Proposal>,
+    /// What the leader has proposed, until it is acknowledged.
+    asked: Option<(PublicKey, Term, Height, BlockHash)>,
+    /// The size that this worker's cosignature is still to be given for, and when to try again.
+    cosign: Option<(u64, Timestamp)>,
+    evidence: Option<Evidence>,
+}
+
+impl Agreement {
+    pub(super) fn new(
+        chain: ChainId,
+        coordinator: PublicKey,
+        committed: Option<String>,
+        final_size: u64,
+        term: Term,
+    ) -> Self {
+        let committed = committed.and_then(|note| Checkpoint::verify(&note, &chain, &coordinator).ok());
+        let committed = committed.map(|(checkpoint, note)| Known { checkpoint, note });
+        // The answer to the last cosignature may have been lost with the process.
+        let cosign = committed.as_ref().filter(|known| known.checkpoint.size > final_size);
+        let cosign = cosign.map(|known| (known.checkpoint.size, Timestamp::ZERO));
+        Self {
+            chain,
+            coordinator,
+            view: None,
+            term,
+            committed,
+            final_size,
+            pending: None,
+            proposal: None,
+            asked: None,
+            cosign,
+            evidence: None,
+        }
+    }
+
+    pub(super) fn committed_size(&self) -> u64 {
+        self.committed.as_ref().map_or(0, |known| known.checkpoint.size)
+    }
+
+    pub(super) const fn final_size(&self) -> u64 {
+        self.final_size
+    }
+
+    pub(super) const fn evidence(&self) -> Option<&Evidence> {
+        self.evidence.as_ref()
+    }
+
+    /// The block that the coordinator has committed beyond this worker's chain: every branch must hold it.
+    pub(super) fn required_block(&self) -> Option<BlockHash> {
+        let pending = self.pending.as_ref()?;
+        (pending.checkpoint.size > self.committed_size()).then_some(pending.checkpoint.block)
+    }
+
+    /// The term, if this worker leads.
+    pub(super) fn leading(&self, me: &PublicKey) -> Option<Term> {
+        let leader = self.view.as_ref()?.leader.as_ref()?;
+        (leader.public_key == *me && leader.term >= self.term).then_some(leader.term)
+    }
+
+    fn members(&self) -> Vec<PublicKey> {
+        let members = self.view.iter().flat_map(|view| &view.members);
+        members.map(|member| member.public_key).collect()
+    }
+
+    fn is_final(&self, note: &SignedNote) -> bool {
+        let members = self.members();
+        !members.is_empty() && count_cosignatures(note, &members) >= majority(members.len())
+    }
+}
+
+impl Machine {
+    /// What the coordinator says: its word counts for leader, term and members; its checkpoint is checked like any other.
+    pub(super) fn on_view(&mut self, view: ChainView, now: Timestamp, out: &mut Output) {
+        if view.term < self.agreement.term {
+            // A coordinator that went back: it is not followed (AGR-8).
+            tracing::error!(found = %view.term, known = %self.agreement.term, "the coordinator's term went backwards: a restored backup?");
+            return;
+        }
+        if view.term > self.agreement.term {
+            self.agreement.term = view.term;
+            self.agreement.proposal = None;
+            out.writes.push(Write::Term(view.term));
+        }
+        let checkpoint = view.checkpoint.clone();
+        self.agreement.view = Some(view);
+        if let Some(checkpoint) = checkpoint {
+            self.on_checkpoint_note(None, &checkpoint.note, out);
+            if checkpoint.size == self.agreement.committed_size() && !checkpoint.is_final && !self.has_cosigned(&checkpoint.note) {
+                self.agreement.cosign.get_or_insert((checkpoint.size, now));
+            }
+        }
+    }
+
+    fn has_cosigned(&self, note: &str) -> bool {
+        SignedNote::parse(note).is_ok_and(|note| note.cosigned_by(&witness_name(&self.me), &self.me).is_some())
+    }
+
+    /// A checkpoint from a peer or the coordinator; kept if it is newer or has more cosignatures.
+    pub(super) fn on_checkpoint_note(&mut self, from: Option<PublicKey>, note: &str, out: &mut Output) {
+        let (chain, coordinator) = (self.agreement.chain, self.agreement.coordinator);
+        match Checkpoint::verify(note, &chain, &coordinator) {
+            Ok((checkpoint, note)) => {
+                let known = self.agreement.pending.as_ref().or(self.agreement.committed.as_ref());
+                let newest = known.map_or(0, |known| known.checkpoint.size);
+                if checkpoint.size > newest
+                    || (checkpoint.size == newest && checkpoint.size > self.agreement.final_size)
+                    || checkpoint.size == self.agreement.committed_size()
+                {
+                    self.consider(Known { checkpoint, note }, out);
+                }
+            }
+            Err(error) => match from {
+                Some(peer) => out.effects.push(Effect::Drop(peer, error.to_string())),
+                None => tracing::warn!(%error, "the coordinator's checkpoint is refused"),
+            },
+        }
+    }
+
+    fn consider(&mut self, new: Known, out: &mut Output) {
+        let held = [self.agreement.committed.as_ref(), self.agreement.pending.as_ref()];
+        let same_size = held.into_iter().flatten().find(|known| known.checkpoint.size == new.checkpoint.size);
+        if let Some(known) = same_size
+            && (known.checkpoint.root != new.checkpoint.root || known.checkpoint.block != new.checkpoint.block)
+        {
+            let reason = format!("two checkpoints of {} blocks differ", new.checkpoint.size);
+            let evidence = Evidence { first: known.note.to_string(), second: new.note.to_string(), reason };
+            self.stop_for(evidence, out);
+            return;
+        }
+        let better_pending = self.agreement.pending.as_ref().is_none_or(|pending| {
+            pending.checkpoint.size < new.checkpoint.size || self.agreement.is_final(&new.note)
+        });
+        if better_pending {
+            self.agreement.pending = Some(new);
+            self.tree.replan();
+        }
+    }
+
+    fn stop_for(&mut self, evidence: Evidence, out: &mut Output) {
+        self.agreement.evidence = Some(evidence.clone());
+        out.effects.push(Effect::Evidence(Box::new(evidence)));
+    }
+
+    /// Persists the pending checkpoint once this worker's chain holds its block; whether anything was written.
+    pub(super) fn adopt_checkpoint<R: ChainRead>(
+        &mut self,
+        read: &R,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<bool, StorageError> {
+        let Some(pending) = self.agreement.pending.clone() else { return Ok(false) };
+        let Some(height) = pending.checkpoint.height() else { return Ok(false) };
+        if read.hash_at(height)? != Some(pending.checkpoint.block) {
+            return Ok(false);
+        }
+        let size = pending.checkpoint.size;
+        let frontier = if height == self.tip.height { self.tip.frontier.clone() } else { load_frontier(read, size)? };
+        if frontier.root() != pending.checkpoint.root {
+            let reason = format!("the coordinator's root over {size} blocks is not that of this worker's chain");
+            let first = format!("{} {}", size, frontier.root());
+            self.stop_for(Evidence { first, second: pending.note.to_string(), reason }, out);
+            return Ok(false);
+        }
+        self.agreement.pending = None;
+        let mut wrote = false;
+        let note = pending.note.to_string();
+        if size > self.agreement.committed_size() {
+            out.writes.push(Write::Committed { size, note: note.clone() });
+            out.effects.push(Effect::CommittedTo(size));
+            self.agreement.proposal.take_if(|proposal| proposal.height <= height);
+            self.agreement.asked.take_if(|(_, _, asked, _)| *asked <= height);
+            self.tree.prune(height);
+            self.agreement.cosign = Some((size, now));
+            wrote = true;
+        }
+        if size > self.agreement.final_size && self.agreement.is_final(&pending.note) {
+            out.writes.push(Write::Final { size, note });
+            out.effects.push(Effect::FinalTo(size));
+            self.agreement.final_size = size;
+            self.agreement.cosign.take_if(|(cosigned, _)| *cosigned <= size);
+            wrote = true;
+        }
+        if size >= self.agreement.committed_size() {
+            self.agreement.committed = Some(pending);
+        }
+        // The cosignature leaves in the same step: effects come after the writes are on disk.
+        self.send_cosignature(now, out);
+        Ok(wrote)
+    }
+
+    fn send_cosignature(&mut self, now: Timestamp, out: &mut Output) {
+        let Some((size, at)) = self.agreement.cosign else { return };
+        let Some(known) = self.agreement.committed.as_ref().filter(|known| known.checkpoint.size == size) else {
+            self.agreement.cosign = None;
+            return;
+        };
+        if at > now {
+            return;
+        }
+        let mut note = known.note.clone();
+        note.cosign(&witness_name(&self.me), &self.key, now.get() / 1_000);
+        out.effects.push(Effect::Cosign(size, note.to_string()));
+        self.agreement.cosign = Some((size, later(now, RETRY_MS * 2)));
+    }
+
+    pub(super) fn on_cosigned(&mut self, view: Option<CheckpointView>, now: Timestamp, out: &mut Output) {
+        let Some(view) = view else { return };
+        let _ = now;
+        self.agreement.cosign.take_if(|(size, _)| *size <= view.size);
+        self.on_checkpoint_note(None, &view.note, out);
+        if view.is_final {
+            broadcast_note(&view.note, out);
+        }
+    }
+
+    pub(super) fn send_checkpoint(&self, peer: PublicKey, out: &mut Output) {
+        if let Some(known) = &self.agreement.committed
+            && let Ok(note) = BoundedBytes::new(known.note.to_string().into_bytes())
+        {
+            out.effects.push(Effect::Send(peer, Message::Checkpoint(note)));
+        }
+    }
+
+    pub(super) fn agreement_tick(&mut self, now: Timestamp, out: &mut Output) {
+        self.send_cosignature(now, out);
+    }
+
+    /// As the leader: proposes the head, and asks the coordinator once a majority has acknowledged it (AGR-1, AGR-3).
+    pub(super) fn propose(&mut self, now: Timestamp, out: &mut Output) {
+        let Some(term) = self.agreement.leading(&self.me) else {
+            self.agreement.proposal = None;
+            return;
+        };
+        let (height, block) = (self.tip.height, self.tip.hash);
+        if height.get() < self.agreement.committed_size() {
+            return;
+        }
+        // A proposal is kept while its block is on the chain and young; else the head takes its place.
+        let current = |p: &Proposal| p.term == term && (p.block == block || p.repeat_at > now);
+        if !self.agreement.proposal.as_ref().is_some_and(current) {
+            let root = self.tip.frontier.root();
+            let mine = Acknowledgement::sign(self.agreement.chain, term, (height, block, root), &self.key);
+            let acknowledgements = BTreeMap::from([(self.me, mine)]);
+            self.agreement.proposal =
+                Some(Proposal { term, height, block, root, acknowledgements, repeat_at: now, commit_at: now });
+        }
+        if let Some(proposal) = self.agreement.proposal.as_mut()
+            && proposal.repeat_at <= now
+        {
+            proposal.repeat_at = later(now, RETRY_MS);
+            let (height, block) = (proposal.height, proposal.block);
+            out.effects.push(Effect::Broadcast(Message::Propose { term, height, block }));
+        }
+    }
+
+    /// Asks the coordinator to commit the proposal that a majority holds.
+    pub(super) fn commit<R: ChainRead>(
+        &mut self,
+        read: &R,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), StorageError> {
+        let members = self.agreement.members();
+        let old_size = self.agreement.committed_size();
+        let Some(proposal) = self.agreement.proposal.as_mut() else { return Ok(()) };
+        let held = members.iter().filter(|member| proposal.acknowledgements.contains_key(member)).count();
+        let size = proposal.height.get().saturating_add(1);
+        if members.is_empty() || held < majority(members.len()) || proposal.commit_at > now || size <= old_size {
+            return Ok(());
+        }
+        if read.hash_at(proposal.height)? != Some(proposal.block) {
+            self.agreement.proposal = None;
+            return Ok(());
+        }
+        proposal.commit_at = later(now, RETRY_MS * 5);
+        let proof = prove_consistency(old_size, size, read).map_err(|error| match error {
+            HistoryError::Read(error) => error,
+            other => StorageError::damaged(other.to_string()),
+        })?;
+        let acknowledgements = proposal.acknowledgements.values().map(|ack| hex::encode(encode(ack))).collect();
+        out.effects.push(Effect::Commit(Box::new(CommitRequest {
+            term: proposal.term,
+            old_size,
+            size,
+            block: proposal.block,
+            root: proposal.root,
+            consistency: proof.into_iter().map(Root::from_bytes).collect(),
+            acknowledgements,
+        })));
+        Ok(())
+    }
+
+    pub(super) fn on_committed(&mut self, outcome: CommitOutcome, now: Timestamp, out: &mut Output) {
+        match outcome {
+            CommitOutcome::Done(view) => {
+                self.agreement.proposal = None;
+                self.on_checkpoint_note(None, &view.note, out);
+                broadcast_note(&view.note, out);
+            }
+            CommitOutcome::Refused(code, message) => {
+                tracing::warn!(code, message, "the coordinator refuses to commit");
+                // The next view says what has changed; until then the proposal waits.
+                if let Some(proposal) = self.agreement.proposal.as_mut() {
+                    proposal.commit_at = later(now, RETRY_MS);
+                }
+            }
+            CommitOutcome::Unreachable => {
+                if let Some(proposal) = self.agreement.proposal.as_mut() {
+                    proposal.commit_at = later(now, RETRY_MS);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_propose(
+        &mut self,
+        from: PublicKey,
+        term: Term,
+        height: Height,
+        block: BlockHash,
+    ) {
+        let leader = self.agreement.view.as_ref().and_then(|view| view.leader.as_ref());
+        // The coordinator has not told of a later term yet: the proposal is taken, and the coordinator judges the term.
+        let is_leader = leader.is_none_or(|leader| leader.term < term || leader.public_key == from);
+        if term < self.agreement.term || !is_leader {
+            return;
+        }
+        // The term is not taken over from a peer: one that lies could lock this worker out of the true one.
+        self.agreement.asked = Some((from, term, height, block));
+    }
+
+    /// Acknowledges what the leader proposed, once it is on this worker's chain, in full and synced (AGR-2).
+    pub(super) fn acknowledge_proposal<R: ChainRead>(
+        &mut self,
+        read: &R,
+        out: &mut Output,
+    ) -> Result<(), StorageError> {
+        let Some((leader, term, height, block)) = self.agreement.asked else { return Ok(()) };
+        if read.hash_at(height)? != Some(block) {
+            return Ok(());
+        }
+        self.agreement.asked = None;
+        let size = height.get().saturating_add(1);
+        if size <= self.agreement.committed_size() {
+            return Ok(());
+        }
+        let frontier = if height == self.tip.height { self.tip.frontier.clone() } else { load_frontier(read, size)? };
+        let signed = Acknowledgement::sign(self.agreement.chain, term, (height, block, frontier.root()), &self.key);
+        out.effects.push(Effect::Send(leader, Message::Acknowledge(signed)));
+        Ok(())
+    }
+
+    pub(super) fn on_acknowledge(&mut self, from: PublicKey, acknowledgement: Acknowledgement, out: &mut Output) {
+        let chain = self.agreement.chain;
+        let is_member = self.agreement.members().contains(&acknowledgement.worker);
+        let Some(proposal) = self.agreement.proposal.as_mut() else { return };
+        let fits = acknowledgement.chain == chain
+            && acknowledgement.term == proposal.term
+            && acknowledgement.height == proposal.height
+            && acknowledgement.block == proposal.block
+            && acknowledgement.tree_root == proposal.root;
+        if !fits || !is_member || acknowledgement.worker != from {
+            return;
+        }
+        if acknowledgement.verify().is_err() {
+            out.effects.push(Effect::Drop(from, "an acknowledgement with a bad signature".to_owned()));
+            return;
+        }
+        proposal.acknowledgements.insert(from, acknowledgement);
+    }
+}
+
+fn broadcast_note(note: &str, out: &mut Output) {
+    if let Ok(note) = BoundedBytes::new(note.as_bytes().to_vec()) {
+        out.effects.push(Effect::Broadcast(Message::Checkpoint(note)));
+    }
+}

@@ -1,0 +1,198 @@
+//! Making blocks: on demand, and by the leader on chains with an interval when something waits.
+
+use super::chain::{Body, Node};
+use super::{ChainRead, Effect, Machine, Mined, Output, Token};
+use crate::storage::StorageError;
+use block_chain_common::block::{Block, BlockTemplate, CheckedBlock, build_block};
+use block_chain_common::chain_spec::ProofSpec;
+use block_chain_common::codec::BoundedVec;
+use block_chain_common::hash::{BlockHash, TxId};
+use block_chain_common::header::{Header, Proof};
+use block_chain_common::keys::Signature;
+use block_chain_common::quantity::Timestamp;
+use block_chain_common::state::ApplyError;
+use block_chain_common::transaction::CheckedTransaction;
+use std::collections::BTreeMap;
+
+/// Users who may wait for a block at a time.
+const MAX_WAITERS: usize = 1_024;
+
+/// What the search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundNonce {
+    /// The template's digest without proof: which search this was.
+    pub digest: [u8; 32],
+    /// The nonce.
+    pub nonce: u64,
+    /// Nonces tried.
+    pub attempts: u64,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// A block of this node's own that is to be announced.
+pub(super) struct AnnouncedBlock {
+    pub(super) waiters: Vec<Token>,
+    pub(super) mined: Mined,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Mining {
+    waiters: Vec<Token>,
+    search: Option<BlockTemplate>,
+    found: Option<Mined>,
+}
+
+impl Mining {
+    /// If this is the block that was found here: who waits for it, and what it took.
+    pub(super) fn announce(&mut self, hash: &BlockHash) -> Option<AnnouncedBlock> {
+        let mined = self.found.take_if(|found| found.hash == *hash)?;
+        Some(AnnouncedBlock { waiters: std::mem::take(&mut self.waiters), mined })
+    }
+}
+
+impl Machine {
+    pub(super) fn on_mine(&mut self, token: Token, out: &mut Output) {
+        if self.mining.waiters.len() >= MAX_WAITERS {
+            let full = format!("{MAX_WAITERS} requests for a block wait already, no more are allowed");
+            out.effects.push(Effect::Mined(vec![token], Err(full)));
+            return;
+        }
+        self.mining.waiters.push(token);
+    }
+
+    pub(super) fn on_stop_mining(&mut self, token: Token, _: &mut Output) {
+        self.mining.waiters.retain(|waiting| *waiting != token);
+    }
+
+    pub(super) fn on_found<R: ChainRead>(
+        &mut self,
+        read: &R,
+        found: FoundNonce,
+        out: &mut Output,
+    ) -> Result<(), StorageError> {
+        let _ = read;
+        let is_this = |template: &mut BlockTemplate| template.header.digest_without_proof() == found.digest;
+        let Some(template) = self.mining.search.take_if(is_this) else { return Ok(()) };
+        let mut header = template.header;
+        if let Proof::Work { nonce, .. } = &mut header.proof {
+            *nonce = found.nonce;
+        }
+        self.add_own_block(header, template.transactions, (found.elapsed_ms, found.attempts), out);
+        Ok(())
+    }
+
+    fn add_own_block(
+        &mut self,
+        header: Header,
+        transactions: Vec<CheckedTransaction>,
+        (elapsed_ms, attempts): (u64, u64),
+        out: &mut Output,
+    ) {
+        let plain = transactions.iter().map(|tx| tx.transaction().clone()).collect();
+        let known: BTreeMap<TxId, CheckedTransaction> = transactions.into_iter().map(|tx| (tx.id(), tx)).collect();
+        let block = Block { header, transactions: BoundedVec::new(plain).unwrap_or_default() };
+        let checked = CheckedBlock::check_with_known(block, self.spec.id(), |id| known.get(id).cloned());
+        let extended = checked.map_err(|error| error.to_string()).and_then(|block| {
+            match self.tip.extend(block.checked_header(), &self.spec) {
+                Ok((tip, _)) => Ok((block, tip)),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        match extended {
+            Ok((block, tip)) => {
+                self.mining.found = Some(Mined { hash: block.hash(), elapsed_ms, attempts });
+                let header = block.checked_header().clone();
+                self.tree.insert(Node { header, tip, body: Body::Ready(Box::new(block)), source: None });
+                out.again = true;
+            }
+            Err(error) => {
+                out.effects.push(Effect::Mined(std::mem::take(&mut self.mining.waiters), Err(error)));
+            }
+        }
+    }
+
+    pub(super) fn mining_failed(&mut self, hash: BlockHash, error: &str, out: &mut Output) {
+        if self.mining.found.take_if(|found| found.hash == hash).is_some() {
+            out.effects.push(Effect::Mined(std::mem::take(&mut self.mining.waiters), Err(error.to_owned())));
+        }
+    }
+
+    /// Starts, restarts or stops the search, as the head and those who wait ask for.
+    pub(super) fn drive_mining<R: ChainRead>(
+        &mut self,
+        read: &R,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), StorageError> {
+        if self.mining.found.is_some() {
+            return Ok(());
+        }
+        let wanted = !self.mining.waiters.is_empty() || self.is_due(now);
+        let stale = self.mining.search.take_if(|template| !wanted || template.header.previous != self.tip.hash);
+        if stale.is_some() {
+            out.effects.push(Effect::StopSearch);
+        }
+        if !wanted || self.mining.search.is_some() {
+            return Ok(());
+        }
+        let Some(proof) = self.empty_proof() else {
+            if !self.mining.waiters.is_empty() {
+                let refusal = "only the leader makes blocks on a chain of authority".to_owned();
+                out.effects.push(Effect::Mined(std::mem::take(&mut self.mining.waiters), Err(refusal)));
+            }
+            return Ok(());
+        };
+        let producer = self.me.address();
+        let candidates = self.mempool.candidates();
+        let built =
+            build_block(candidates, &self.tip, &self.spec, (read, &self.state_hash), (producer, proof, now));
+        match built {
+            Ok(template) => self.begin(template, out),
+            Err(ApplyError::Read(error)) => return Err(error),
+            Err(error) => {
+                out.effects.push(Effect::Mined(std::mem::take(&mut self.mining.waiters), Err(error.to_string())));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, mut template: BlockTemplate, out: &mut Output) {
+        self.mempool.drop_refused(&std::mem::take(&mut template.refused), &mut out.writes);
+        if matches!(template.header.proof, Proof::Authority { .. }) {
+            let signed = self.key.sign(&template.header.signing_bytes());
+            if let Proof::Authority { signature, .. } = &mut template.header.proof {
+                *signature = signed;
+            }
+            self.add_own_block(template.header, template.transactions, (0, 0), out);
+            return;
+        }
+        out.effects.push(Effect::Search(Box::new(template.clone())));
+        self.mining.search = Some(template);
+    }
+
+    /// The proof that the search fills in; `None` where this worker may not make a block now.
+    fn empty_proof(&self) -> Option<Proof> {
+        match self.spec.spec().proof {
+            ProofSpec::Work { .. } => {
+                let bits = self.tip.next_target(&self.spec)?.to_bits();
+                Some(Proof::Work { bits, nonce: 0 })
+            }
+            ProofSpec::Authority => {
+                let term = self.agreement.leading(&self.me)?;
+                Some(Proof::Authority { key: self.me, term, signature: Signature::from_bytes([0; 64]) })
+            }
+            ProofSpec::Stake => None,
+        }
+    }
+
+    /// Whether the leader is to make a block by itself: something waits, and the interval has passed.
+    fn is_due(&self, now: Timestamp) -> bool {
+        let interval = self.spec.spec().block_interval_ms;
+        let last = self.tip.times.last().copied().unwrap_or_default();
+        interval > 0
+            && self.mempool.count() > 0
+            && self.agreement.leading(&self.me).is_some()
+            && now.get() >= last.get().saturating_add(interval)
+    }
+}
