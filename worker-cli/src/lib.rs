@@ -1,2 +1,8 @@
+//! The worker: a node that holds a full replica of a chain, and the commands that talk to it.
+//!
+//! `machine` is pure (events in, effects out) and is what the simulation runs; `node` drives it with the disk
+//! (`storage`), the network (`net`), the miner and the clock. `commands` are clients of the node's HTTP `api`.
+
 pub mod machine;
+pub mod miner;
 pub mod storage;

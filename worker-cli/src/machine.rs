@@ -17,6 +17,7 @@ pub mod read;
 mod serve;
 mod sync;
 
+pub use chain::tip_at;
 pub use agreement::{CommitOutcome, Evidence};
 pub use mempool::MempoolError;
 pub use message::Message;

@@ -1,7 +1,319 @@
-//! x
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    #[error("{0}")]
-    Damaged(String),
+//! The node's store: blocks, state, indexes, mempool, checkpoints, in one fjall database.
+//!
+//! Invariants: a batch of [`Write`]s is there wholly or not at all, whatever kills the process; nothing is durable before
+//! [`Store::sync`] returns; opening reads a few entries and replays nothing but fjall's journal; one process a directory.
+//! After a failed write the store refuses to write until it is opened again. Absent: the rules (see `block_chain_common`).
+//!
+//! | keyspace | key → value |
+//! | --- | --- |
+//! | `meta` | name → head, format, chain, term, small jobs |
+//! | `headers` | block hash → header and summed work |
+//! | `heights` | height → hash, of the chain |
+//! | `bodies` | height, hash, index → encoded transaction, of the chain and of candidates |
+//! | `tx_index` | transaction id → height, index · `key_history` SHA-256 of key, height, index → nothing |
+//! | `state` | state key → value · `undo` block hash → delta · `history` level, index → node |
+//! | `mempool` | sequence → transaction · `checkpoints` kind, size → note · `candidates` height, hash → nothing |
+
+mod error;
+mod read;
+mod write;
+
+pub use error::StorageError;
+
+use block_chain_common::block::ChainTip;
+use block_chain_common::chain_spec::CheckedSpec;
+use block_chain_common::hash::{BlockHash, ChainId};
+use block_chain_common::quantity::{Height, Term};
+use block_chain_common::state::LatticeHash;
+use borsh::{BorshDeserialize, BorshSerialize};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, UserValue};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The format this program writes.
+const FORMAT: u8 = 1;
+/// fjall's block cache: hot index blocks; the system's own cache holds the rest.
+const CACHE_BYTES: u64 = 32 * 1_048_576;
+/// One keyspace's memtable.
+const MEMTABLE_BYTES: u64 = 16 * 1_048_576;
+/// The journal before its oldest keyspaces are flushed.
+const JOURNAL_BYTES: u64 = 128 * 1_048_576;
+
+/// A checkpoint as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct StoredCheckpoint {
+    /// Blocks it covers.
+    pub size: u64,
+    /// The signed note.
+    pub note: String,
 }
-impl StorageError { pub fn damaged(what: String) -> Self { Self::Damaged(what) } }
+
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+struct Head {
+    height: Height,
+    hash: BlockHash,
+}
+
+struct Keyspaces {
+    meta: Keyspace,
+    headers: Keyspace,
+    heights: Keyspace,
+    bodies: Keyspace,
+    tx_index: Keyspace,
+    key_history: Keyspace,
+    state: Keyspace,
+    undo: Keyspace,
+    history: Keyspace,
+    mempool: Keyspace,
+    checkpoints: Keyspace,
+    candidates: Keyspace,
+}
+
+/// What is asked for all the time, as of the last write.
+#[derive(Debug, Clone)]
+struct Cached {
+    head: Head,
+    committed: Option<StoredCheckpoint>,
+    finalised: Option<StoredCheckpoint>,
+    term: Term,
+}
+
+struct Inner {
+    dir: PathBuf,
+    db: Database,
+    keyspaces: Keyspaces,
+    cached: RwLock<Cached>,
+    poisoned: AtomicBool,
+    /// Held as long as the store is open: the operating system frees it with the process.
+    _lock: File,
+}
+
+/// The store, or with [`Store::snapshot`] one moment of it. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+    moment: Option<Arc<(fjall::Snapshot, Cached)>>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.inner.dir).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in a directory, or creates it with the chain's genesis.
+    ///
+    /// # Errors
+    /// Where another process has it open, it is of a later format or another chain, or the system refuses.
+    pub fn open(dir: &Path, spec: &CheckedSpec) -> Result<Self, StorageError> {
+        let io = |doing| move |error: std::io::Error| io_error(doing, dir, &error);
+        fs::create_dir_all(dir).map_err(io("create"))?;
+        let lock = lock(dir)?;
+        let db = Database::builder(dir.join("blocks"))
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(2)
+            .open()
+            .map_err(|error| db_error("open", dir, &error))?;
+        let keyspaces = open_keyspaces(&db).map_err(|error| db_error("open", dir, &error))?;
+        let read = |key: &str| keyspaces.meta.get(key).map_err(|error| db_error("read", dir, &error));
+        if let Some(found) = read("format")?.and_then(|value| value.first().copied())
+            && found > FORMAT
+        {
+            return Err(StorageError::NewerFormat { found, known: FORMAT });
+        }
+        let head = match read("head")? {
+            Some(bytes) => decode(&bytes, "the head")?,
+            None => write::create(&db, &keyspaces, spec).map_err(|error| db_error("create", dir, &error))?,
+        };
+        let found: ChainId = decode(&read("chain")?.unwrap_or_default(), "the chain's id")?;
+        if found != spec.id() {
+            return Err(StorageError::OtherChain { found, expected: spec.id() });
+        }
+        let optional = |key: &str| -> Result<Option<StoredCheckpoint>, StorageError> {
+            read(key)?.map(|bytes| decode(&bytes, key)).transpose()
+        };
+        let cached = Cached {
+            head,
+            committed: optional("committed")?,
+            finalised: optional("final")?,
+            term: read("term")?.map(|bytes| decode(&bytes, "the term")).transpose()?.unwrap_or_default(),
+        };
+        let inner = Inner {
+            dir: dir.to_owned(),
+            db,
+            keyspaces,
+            cached: RwLock::new(cached),
+            poisoned: AtomicBool::new(false),
+            _lock: lock,
+        };
+        Ok(Self { inner: Arc::new(inner), moment: None })
+    }
+
+    /// One moment of the store: what is read through it does not change while blocks are connected.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        // Under the lock, so that the cached head is that of the snapshot.
+        let cached = self.inner.cached.read().unwrap_or_else(PoisonError::into_inner);
+        let moment = (self.inner.db.snapshot(), cached.clone());
+        Self { inner: Arc::clone(&self.inner), moment: Some(Arc::new(moment)) }
+    }
+
+    /// Makes everything that was applied so far durable.
+    ///
+    /// # Errors
+    /// Where the system refuses; the store then writes no more.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        let synced = self.inner.db.persist(PersistMode::SyncAll);
+        synced.map_err(|error| {
+            self.inner.poisoned.store(true, Ordering::Release);
+            db_error("sync", &self.inner.dir, &error)
+        })
+    }
+
+    /// The head's height and hash.
+    #[must_use]
+    pub fn head(&self) -> (Height, BlockHash) {
+        let head = self.cached().head;
+        (head.height, head.hash)
+    }
+
+    /// The newest checkpoint that was persisted.
+    #[must_use]
+    pub fn committed(&self) -> Option<StoredCheckpoint> {
+        self.cached().committed
+    }
+
+    /// The newest checkpoint with a majority of cosignatures.
+    #[must_use]
+    pub fn final_checkpoint(&self) -> Option<StoredCheckpoint> {
+        self.cached().finalised
+    }
+
+    /// The highest term seen.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.cached().term
+    }
+
+    /// The chain's tip: what the next block is judged by.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn tip(&self) -> Result<ChainTip, StorageError> {
+        let (_, hash) = self.head();
+        crate::machine::tip_at(self, &hash)?.ok_or_else(|| StorageError::damaged("the head's header is missing"))
+    }
+
+    /// Keeps a small thing under a name, synced.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn put_meta(&self, name: &str, value: &[u8]) -> Result<(), StorageError> {
+        let name = format!("job/{name}");
+        self.inner.keyspaces.meta.insert(name, value).map_err(|error| db_error("write", &self.inner.dir, &error))?;
+        self.sync()
+    }
+
+    /// What was kept under a name.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn get_meta(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        let found = self.get(&self.inner.keyspaces.meta, format!("job/{name}").as_bytes())?;
+        Ok(found.map(|value| value.to_vec()))
+    }
+
+    /// Forgets what was kept under a name, synced.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn delete_meta(&self, name: &str) -> Result<(), StorageError> {
+        let removed = self.inner.keyspaces.meta.remove(format!("job/{name}"));
+        removed.map_err(|error| db_error("write", &self.inner.dir, &error))?;
+        self.sync()
+    }
+
+    fn cached(&self) -> Cached {
+        match &self.moment {
+            Some(moment) => moment.1.clone(),
+            None => self.inner.cached.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    fn get(&self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<UserValue>, StorageError> {
+        let found = match &self.moment {
+            Some(moment) => moment.0.get(keyspace, key),
+            None => keyspace.get(key),
+        };
+        found.map_err(|error| db_error("read", &self.inner.dir, &error))
+    }
+
+    fn range(&self, keyspace: &Keyspace, from: &[u8], to: &[u8]) -> fjall::Iter {
+        match &self.moment {
+            Some(moment) => moment.0.range(keyspace, from..to),
+            None => keyspace.range(from..to),
+        }
+    }
+
+    fn state_hash_entry(&self) -> Result<LatticeHash, StorageError> {
+        let bytes = self.get(&self.inner.keyspaces.meta, b"state_hash")?;
+        let hash = bytes.and_then(|bytes| LatticeHash::from_bytes(&bytes));
+        hash.ok_or_else(|| StorageError::damaged("the state's hash"))
+    }
+}
+
+fn open_keyspaces(db: &Database) -> fjall::Result<Keyspaces> {
+    let open = |name: &str| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES));
+    Ok(Keyspaces {
+        meta: open("meta")?,
+        headers: open("headers")?,
+        heights: open("heights")?,
+        bodies: open("bodies")?,
+        tx_index: open("tx_index")?,
+        key_history: open("key_history")?,
+        state: open("state")?,
+        undo: open("undo")?,
+        history: open("history")?,
+        mempool: open("mempool")?,
+        checkpoints: open("checkpoints")?,
+        candidates: open("candidates")?,
+    })
+}
+
+fn lock(dir: &Path) -> Result<File, StorageError> {
+    let path = dir.join("node.lock");
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.map_err(|error| io_error("open", &path, &error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let pid = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|pid| !pid.is_empty());
+            return Err(StorageError::InUse { dir: dir.to_owned(), pid });
+        }
+        Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &path, &error)),
+    }
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(|error| io_error("write", &path, &error))?;
+    Ok(file)
+}
+
+fn io_error(doing: &'static str, path: &Path, error: &std::io::Error) -> StorageError {
+    StorageError::Io { doing, path: path.to_owned(), reason: error.to_string() }
+}
+
+fn db_error(doing: &'static str, path: &Path, error: &fjall::Error) -> StorageError {
+    let reason = match error {
+        fjall::Error::Io(error) => error.to_string(),
+        other => format!("{other:?}"),
+    };
+    StorageError::Io { doing, path: path.to_owned(), reason }
+}
+
+fn decode<T: BorshDeserialize>(bytes: &[u8], what: &str) -> Result<T, StorageError> {
+    T::try_from_slice(bytes).map_err(|error| StorageError::damaged(format!("{what}: {error}")))
+}

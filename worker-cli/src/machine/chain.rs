@@ -115,8 +115,11 @@ impl Tree {
     }
 }
 
-/// The chain's tip as of one of its blocks.
-pub(super) fn tip_at<R: ChainRead>(read: &R, hash: &BlockHash) -> Result<Option<ChainTip>, StorageError> {
+/// The chain's tip as of one of its blocks; `None` where the chain has no such block.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub fn tip_at<R: ChainRead>(read: &R, hash: &BlockHash) -> Result<Option<ChainTip>, StorageError> {
     let Some(stored) = read.header(hash)? else { return Ok(None) };
     let height = stored.header.height;
     if read.hash_at(height)? != Some(*hash) {
