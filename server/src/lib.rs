@@ -1,1 +1,212 @@
+//! The coordinator: it gives workers their ids, elects leaders, and commits checkpoints. It holds no blocks.
+//!
+//! `routes` (HTTP) → `service` (rules) → `store` (rows). Time is an argument of the service; the clock is read in `routes`
+//! and by the ticker here.
 
+pub mod error;
+pub mod routes;
+pub mod service;
+pub mod settings;
+pub mod store;
+pub mod tls;
+
+use actix_web::dev::{ServerHandle, Service as _};
+use actix_web::{App, HttpServer, web};
+use routes::{Metrics, State};
+use service::Service;
+use settings::Settings;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or folder.
+    #[error("cannot use {path}: {reason}")]
+    File {
+        /// Where.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The port.
+    #[error("cannot listen on {bind}: {reason}")]
+    Bind {
+        /// Where.
+        bind: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// The rules.
+    #[error(transparent)]
+    Service(#[from] service::StartError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// The figures' registry.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl StartError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Bind { .. } => {
+                Some("another server may run there already; choose a port with --bind IP:PORT")
+            }
+            Self::File { .. } => Some("choose a folder that can be written with --data-dir DIR"),
+            Self::Store(_) => Some("is the database there, and does --database-url name it?"),
+            Self::Service(service::StartError::OtherSpec) => {
+                Some("start without these flags, or in another --data-dir")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A server that runs.
+pub struct Running {
+    /// Its URL.
+    pub url: String,
+    /// The fingerprint of its certificate, where it uses TLS.
+    pub fingerprint: Option<String>,
+    /// A join token that was made at this start and is shown once.
+    pub new_join_token: Option<String>,
+    handle: ServerHandle,
+    stop: tokio::sync::watch::Sender<bool>,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    /// Stops it and waits until it has.
+    pub async fn stop(self) {
+        // Open event streams end first: a graceful stop would wait for them.
+        self.stop.send_replace(true);
+        self.handle.stop(true).await;
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the server did not end cleanly");
+        }
+    }
+}
+
+/// Starts the coordinator; it answers when this returns.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    let dir = settings.data_dir();
+    make_private_dir(&dir)?;
+    let opening = settings.clone();
+    let opened = web::block(move || open(&opening)).await;
+    let (service, new_join_token) = opened.map_err(|error| StartError::File {
+        path: dir.display().to_string(),
+        reason: error.to_string(),
+    })??;
+    let service = Arc::new(service);
+    let tls = tls::configure(&settings, &dir)?;
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let metrics = Metrics::new()?;
+    let state = web::Data::new(State {
+        service: Arc::clone(&service),
+        metrics,
+        stopping: stopping.clone(),
+    });
+    let server = HttpServer::new(move || {
+        let counted = state.clone();
+        App::new()
+            .app_data(state.clone())
+            .wrap_fn(move |request, next| {
+                let (metrics, method) = (counted.metrics.clone(), request.method().to_string());
+                let answer = next.call(request);
+                async move {
+                    let answer = answer.await?;
+                    metrics.answered(&method, answer.status().as_u16());
+                    Ok(answer)
+                }
+            })
+            .configure(routes::configure)
+    });
+    let server = server.workers(2).shutdown_timeout(1).disable_signals();
+    let bind = settings.bind();
+    let refused = |error: std::io::Error| StartError::Bind {
+        bind,
+        reason: error.to_string(),
+    };
+    let (scheme, fingerprint, server) = match tls {
+        Some((config, fingerprint)) => (
+            "https",
+            Some(fingerprint),
+            server.bind_rustls_0_23(bind, config).map_err(refused)?,
+        ),
+        None => ("http", None, server.bind(bind).map_err(refused)?),
+    };
+    let address = server.addrs().first().copied().unwrap_or(bind);
+    let server = server.run();
+    let handle = server.handle();
+    tokio::spawn(tick(service, stopping));
+    let server = tokio::spawn(server);
+    Ok(Running {
+        url: format!("{scheme}://{address}"),
+        fingerprint,
+        new_join_token,
+        handle,
+        stop,
+        server,
+    })
+}
+
+fn open(settings: &Settings) -> Result<(Service, Option<String>), StartError> {
+    let store = match &settings.database_url {
+        Some(url) => Store::open_postgres(url)?,
+        None => Store::open_sqlite(&settings.data_dir().join("coordinator.sqlite"))?,
+    };
+    let needed = !settings.open && !settings.bind().ip().is_loopback();
+    let (token, fresh) = join_token(settings, needed)?;
+    let service = Service::start(store, settings.service(), token.as_deref(), |spec| {
+        settings.apply_to(spec)
+    })?;
+    Ok((service, fresh))
+}
+
+/// The join token: told, kept from an earlier start, or made now (then also given as the second).
+fn join_token(settings: &Settings, needed: bool) -> Result<(Option<String>, Option<String>), StartError> {
+    if settings.join_token.is_some() || !needed {
+        return Ok((settings.join_token.clone(), None));
+    }
+    let made = service::random_hex::<16>()?.to_string();
+    Ok((Some(made.clone()), Some(made)))
+}
+
+fn make_private_dir(dir: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| StartError::File {
+        path: dir.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// Elections and evictions must not wait for somebody to ask.
+async fn tick(service: Arc<Service>, mut stopping: tokio::sync::watch::Receiver<bool>) {
+    let mut interval = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            _ = stopping.changed() => return,
+        }
+        let service = Arc::clone(&service);
+        match web::block(move || service.tick(routes::now())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "elections fail"),
+            Err(error) => tracing::error!(%error, "elections fail"),
+        }
+    }
+}

@@ -17,8 +17,8 @@ pub mod read;
 mod serve;
 mod sync;
 
-pub use chain::tip_at;
 pub use agreement::{CommitOutcome, Evidence};
+pub use chain::tip_at;
 pub use mempool::MempoolError;
 pub use message::Message;
 pub use mining::FoundNonce;
@@ -185,7 +185,13 @@ impl Machine {
     pub fn new(start: Start) -> Self {
         let me = start.key.public_key();
         let mempool = Mempool::restore(start.mempool);
-        let agreement = Agreement::new(start.spec.id(), start.coordinator, start.committed, start.final_size, start.term);
+        let agreement = Agreement::new(
+            start.spec.id(),
+            start.coordinator,
+            start.committed,
+            start.final_size,
+            start.term,
+        );
         Self {
             spec: start.spec,
             key: start.key,
@@ -204,7 +210,12 @@ impl Machine {
     ///
     /// # Errors
     /// Where the store cannot be read: the node must stop, since what it knows may be incomplete.
-    pub fn step<R: ChainRead>(&mut self, read: &R, now: Timestamp, event: Event) -> Result<Output, StorageError> {
+    pub fn step<R: ChainRead>(
+        &mut self,
+        read: &R,
+        now: Timestamp,
+        event: Event,
+    ) -> Result<Output, StorageError> {
         let mut out = Output::default();
         match event {
             Event::PeerUp(peer) => self.on_peer_up(peer, &mut out),
@@ -212,7 +223,9 @@ impl Machine {
             Event::Message(peer, message) => self.on_message(read, now, peer, message, &mut out)?,
             Event::Headers(peer, headers) => self.on_headers(read, now, peer, &headers, &mut out)?,
             Event::Block(peer, block) => self.on_block(read, peer, *block, &mut out)?,
-            Event::Transactions(peer, transactions) => self.on_transactions(read, peer, transactions, &mut out)?,
+            Event::Transactions(peer, transactions) => {
+                self.on_transactions(read, peer, transactions, &mut out)?
+            }
             Event::Submit(token, transactions) => self.on_submit(read, token, transactions, &mut out)?,
             Event::Mine(token) => self.on_mine(token, &mut out),
             Event::StopMining(token) => self.on_stop_mining(token, &mut out),
@@ -228,7 +241,12 @@ impl Machine {
     }
 
     /// Does what has become possible: at most one change of the chain.
-    fn advance<R: ChainRead>(&mut self, read: &R, now: Timestamp, out: &mut Output) -> Result<(), StorageError> {
+    fn advance<R: ChainRead>(
+        &mut self,
+        read: &R,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<(), StorageError> {
         if self.agreement.evidence().is_some() {
             return Ok(());
         }
@@ -284,7 +302,9 @@ impl Machine {
             Message::Acknowledge(acknowledgement) => self.on_acknowledge(peer, acknowledgement, out),
             Message::Checkpoint(note) => match std::str::from_utf8(note.as_slice()) {
                 Ok(note) => self.on_checkpoint_note(Some(peer), note, out),
-                Err(_) => out.effects.push(Effect::Drop(peer, "a checkpoint that is not UTF-8".to_owned())),
+                Err(_) => out
+                    .effects
+                    .push(Effect::Drop(peer, "a checkpoint that is not UTF-8".to_owned())),
             },
             Message::NotFound(hashes) => self.sync.on_not_found(&peer, hashes.as_slice()),
             Message::GetMempool => self.send_mempool_ids(peer, out),

@@ -74,14 +74,26 @@ impl Search {
             found: Mutex::new(None),
             on_end: Mutex::new(Some(Box::new(on_end))),
         });
-        let mut search = Self { shared: Arc::clone(&shared), threads: Vec::with_capacity(threads.get()) };
+        let mut search = Self {
+            shared: Arc::clone(&shared),
+            threads: Vec::with_capacity(threads.get()),
+        };
         for number in 0..threads.get() {
             let shared = Arc::clone(&shared);
-            let spawned = std::thread::Builder::new().name(format!("miner-{number}")).spawn(move || shared.run());
+            let spawned = std::thread::Builder::new()
+                .name(format!("miner-{number}"))
+                .spawn(move || shared.run());
             match spawned {
                 Ok(thread) => search.threads.push(thread),
                 Err(error) => {
-                    drop(search.shared.on_end.lock().unwrap_or_else(PoisonError::into_inner).take());
+                    drop(
+                        search
+                            .shared
+                            .on_end
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .take(),
+                    );
                     return Err(error);
                 }
             }
@@ -125,7 +137,9 @@ impl Shared {
         let size = self.kernel.batch_size();
         while !self.stopped.load(Ordering::Acquire) {
             let batch = self.batches.fetch_add(1, Ordering::Relaxed);
-            let Some(first) = batch.checked_mul(size) else { break };
+            let Some(first) = batch.checked_mul(size) else {
+                break;
+            };
             let found = self.kernel.search(&self.puzzle, first, size);
             let tried = found.map_or(size, |nonce| nonce.wrapping_sub(first).saturating_add(1));
             self.attempts.fetch_add(tried, Ordering::Relaxed);
@@ -145,7 +159,11 @@ impl Shared {
         let on_end = self.on_end.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (attempts, elapsed) = (self.attempts.load(Ordering::Relaxed), self.started.elapsed());
         if let Some(on_end) = on_end {
-            on_end(nonce.map(|nonce| Found { nonce, attempts, elapsed }));
+            on_end(nonce.map(|nonce| Found {
+                nonce,
+                attempts,
+                elapsed,
+            }));
         }
     }
 }
@@ -161,7 +179,11 @@ mod tests {
 
     fn puzzle(zero_bits: u8) -> Puzzle {
         let target = Target::from_leading_zero_bits(zero_bits);
-        Puzzle { digest: [7; 32], bits: target.to_bits(), target: target.to_be_bytes() }
+        Puzzle {
+            digest: [7; 32],
+            bits: target.to_bits(),
+            target: target.to_be_bytes(),
+        }
     }
 
     fn two() -> NonZeroUsize {
@@ -187,19 +209,45 @@ mod tests {
     #[test]
     fn a_hash_equal_to_the_target_is_met_and_one_above_is_not() {
         let hash = *proof_hash(&[7; 32], &Proof::Work { bits: 5, nonce: 99 }).as_bytes();
-        let exact = Puzzle { digest: [7; 32], bits: 5, target: hash };
+        let exact = Puzzle {
+            digest: [7; 32],
+            bits: 5,
+            target: hash,
+        };
         let mut lower = hash;
         lower[31] = lower[31].wrapping_sub(1);
         for kernel in Instructions::ALL.into_iter().filter_map(Kernel::with) {
-            assert_eq!(kernel.search(&exact, 99, 1), Some(99), "{:?}", kernel.instructions());
-            assert_eq!(kernel.search(&Puzzle { target: lower, ..exact }, 99, 1), None);
+            assert_eq!(
+                kernel.search(&exact, 99, 1),
+                Some(99),
+                "{:?}",
+                kernel.instructions()
+            );
+            assert_eq!(
+                kernel.search(
+                    &Puzzle {
+                        target: lower,
+                        ..exact
+                    },
+                    99,
+                    1
+                ),
+                None
+            );
         }
     }
 
     #[test]
     fn the_nonces_end_with_the_largest_and_do_not_begin_again() {
-        let everything = Puzzle { digest: [7; 32], bits: 5, target: [255; 32] };
-        let nothing = Puzzle { target: [0; 32], ..everything };
+        let everything = Puzzle {
+            digest: [7; 32],
+            bits: 5,
+            target: [255; 32],
+        };
+        let nothing = Puzzle {
+            target: [0; 32],
+            ..everything
+        };
         for kernel in Instructions::ALL.into_iter().filter_map(Kernel::with) {
             assert_eq!(kernel.search(&everything, u64::MAX, 10), Some(u64::MAX));
             assert_eq!(kernel.search(&nothing, u64::MAX - 40, 1_000), None);
@@ -211,21 +259,40 @@ mod tests {
     fn a_search_finds_a_nonce_that_meets_the_target() {
         let (sender, ended) = mpsc::channel();
         let puzzle = puzzle(18);
-        let search = Search::start(puzzle, two(), move |found| sender.send(found).expect("the test listens")).expect("threads");
+        let search = Search::start(puzzle, two(), move |found| {
+            sender.send(found).expect("the test listens")
+        })
+        .expect("threads");
         let found = ended.recv().expect("on_end is called").expect("found");
-        let hash = proof_hash(&puzzle.digest, &Proof::Work { bits: puzzle.bits, nonce: found.nonce });
+        let hash = proof_hash(
+            &puzzle.digest,
+            &Proof::Work {
+                bits: puzzle.bits,
+                nonce: found.nonce,
+            },
+        );
         assert!(Target::from_be_bytes(puzzle.target).is_met_by(&hash));
         assert!(found.attempts > 0);
         search.stop();
-        assert!(ended.recv().is_err(), "on_end was called once, and its closure is gone");
+        assert!(
+            ended.recv().is_err(),
+            "on_end was called once, and its closure is gone"
+        );
     }
 
     #[test]
     fn a_stopped_search_leaves_no_thread_and_ends_once() {
         let (sender, ended) = mpsc::channel();
-        let search = Search::start(Puzzle { target: [0; 32], ..puzzle(1) }, two(), move |found| {
-            sender.send(found).expect("the test listens");
-        })
+        let search = Search::start(
+            Puzzle {
+                target: [0; 32],
+                ..puzzle(1)
+            },
+            two(),
+            move |found| {
+                sender.send(found).expect("the test listens");
+            },
+        )
         .expect("threads");
         search.stop();
         // Joined: the closure has run and is dropped already.

@@ -100,7 +100,9 @@ pub struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("dir", &self.inner.dir).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("dir", &self.inner.dir)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,7 +122,12 @@ impl Store {
             .open()
             .map_err(|error| db_error("open", dir, &error))?;
         let keyspaces = open_keyspaces(&db).map_err(|error| db_error("open", dir, &error))?;
-        let read = |key: &str| keyspaces.meta.get(key).map_err(|error| db_error("read", dir, &error));
+        let read = |key: &str| {
+            keyspaces
+                .meta
+                .get(key)
+                .map_err(|error| db_error("read", dir, &error))
+        };
         if let Some(found) = read("format")?.and_then(|value| value.first().copied())
             && found > FORMAT
         {
@@ -132,7 +139,10 @@ impl Store {
         };
         let found: ChainId = decode(&read("chain")?.unwrap_or_default(), "the chain's id")?;
         if found != spec.id() {
-            return Err(StorageError::OtherChain { found, expected: spec.id() });
+            return Err(StorageError::OtherChain {
+                found,
+                expected: spec.id(),
+            });
         }
         let optional = |key: &str| -> Result<Option<StoredCheckpoint>, StorageError> {
             read(key)?.map(|bytes| decode(&bytes, key)).transpose()
@@ -141,7 +151,10 @@ impl Store {
             head,
             committed: optional("committed")?,
             finalised: optional("final")?,
-            term: read("term")?.map(|bytes| decode(&bytes, "the term")).transpose()?.unwrap_or_default(),
+            term: read("term")?
+                .map(|bytes| decode(&bytes, "the term"))
+                .transpose()?
+                .unwrap_or_default(),
         };
         let inner = Inner {
             dir: dir.to_owned(),
@@ -151,7 +164,10 @@ impl Store {
             poisoned: AtomicBool::new(false),
             _lock: lock,
         };
-        Ok(Self { inner: Arc::new(inner), moment: None })
+        Ok(Self {
+            inner: Arc::new(inner),
+            moment: None,
+        })
     }
 
     /// One moment of the store: what is read through it does not change while blocks are connected.
@@ -160,7 +176,10 @@ impl Store {
         // Under the lock, so that the cached head is that of the snapshot.
         let cached = self.inner.cached.read().unwrap_or_else(PoisonError::into_inner);
         let moment = (self.inner.db.snapshot(), cached.clone());
-        Self { inner: Arc::clone(&self.inner), moment: Some(Arc::new(moment)) }
+        Self {
+            inner: Arc::clone(&self.inner),
+            moment: Some(Arc::new(moment)),
+        }
     }
 
     /// Makes everything that was applied so far durable.
@@ -206,7 +225,8 @@ impl Store {
     /// Where reading fails.
     pub fn tip(&self) -> Result<ChainTip, StorageError> {
         let (_, hash) = self.head();
-        crate::machine::tip_at(self, &hash)?.ok_or_else(|| StorageError::damaged("the head's header is missing"))
+        crate::machine::tip_at(self, &hash)?
+            .ok_or_else(|| StorageError::damaged("the head's header is missing"))
     }
 
     /// Keeps a small thing under a name, synced.
@@ -215,7 +235,11 @@ impl Store {
     /// Where the system refuses.
     pub fn put_meta(&self, name: &str, value: &[u8]) -> Result<(), StorageError> {
         let name = format!("job/{name}");
-        self.inner.keyspaces.meta.insert(name, value).map_err(|error| db_error("write", &self.inner.dir, &error))?;
+        self.inner
+            .keyspaces
+            .meta
+            .insert(name, value)
+            .map_err(|error| db_error("write", &self.inner.dir, &error))?;
         self.sync()
     }
 
@@ -241,7 +265,12 @@ impl Store {
     fn cached(&self) -> Cached {
         match &self.moment {
             Some(moment) => moment.1.clone(),
-            None => self.inner.cached.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => self
+                .inner
+                .cached
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }
     }
 
@@ -268,7 +297,11 @@ impl Store {
 }
 
 fn open_keyspaces(db: &Database) -> fjall::Result<Keyspaces> {
-    let open = |name: &str| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES));
+    let open = |name: &str| {
+        db.keyspace(name, || {
+            KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
+        })
+    };
     Ok(Keyspaces {
         meta: open("meta")?,
         headers: open("headers")?,
@@ -287,23 +320,40 @@ fn open_keyspaces(db: &Database) -> fjall::Result<Keyspaces> {
 
 fn lock(dir: &Path) -> Result<File, StorageError> {
     let path = dir.join("node.lock");
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let opened = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
     let mut file = opened.map_err(|error| io_error("open", &path, &error))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
-            let pid = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|pid| !pid.is_empty());
-            return Err(StorageError::InUse { dir: dir.to_owned(), pid });
+            let pid = fs::read_to_string(&path)
+                .ok()
+                .map(|text| text.trim().to_owned())
+                .filter(|pid| !pid.is_empty());
+            return Err(StorageError::InUse {
+                dir: dir.to_owned(),
+                pid,
+            });
         }
         Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &path, &error)),
     }
-    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let written = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(|error| io_error("write", &path, &error))?;
     Ok(file)
 }
 
 fn io_error(doing: &'static str, path: &Path, error: &std::io::Error) -> StorageError {
-    StorageError::Io { doing, path: path.to_owned(), reason: error.to_string() }
+    StorageError::Io {
+        doing,
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 fn db_error(doing: &'static str, path: &Path, error: &fjall::Error) -> StorageError {
@@ -311,7 +361,11 @@ fn db_error(doing: &'static str, path: &Path, error: &fjall::Error) -> StorageEr
         fjall::Error::Io(error) => error.to_string(),
         other => format!("{other:?}"),
     };
-    StorageError::Io { doing, path: path.to_owned(), reason }
+    StorageError::Io {
+        doing,
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 fn decode<T: BorshDeserialize>(bytes: &[u8], what: &str) -> Result<T, StorageError> {

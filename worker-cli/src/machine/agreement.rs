@@ -93,7 +93,9 @@ impl Agreement {
         let committed = committed.and_then(|note| Checkpoint::verify(&note, &chain, &coordinator).ok());
         let committed = committed.map(|(checkpoint, note)| Known { checkpoint, note });
         // The answer to the last cosignature may have been lost with the process.
-        let cosign = committed.as_ref().filter(|known| known.checkpoint.size > final_size);
+        let cosign = committed
+            .as_ref()
+            .filter(|known| known.checkpoint.size > final_size);
         let cosign = cosign.map(|known| (known.checkpoint.size, Timestamp::ZERO));
         Self {
             chain,
@@ -162,14 +164,18 @@ impl Machine {
         self.agreement.view = Some(view);
         if let Some(checkpoint) = checkpoint {
             self.on_checkpoint_note(None, &checkpoint.note, out);
-            if checkpoint.size == self.agreement.committed_size() && !checkpoint.is_final && !self.has_cosigned(&checkpoint.note) {
+            if checkpoint.size == self.agreement.committed_size()
+                && !checkpoint.is_final
+                && !self.has_cosigned(&checkpoint.note)
+            {
                 self.agreement.cosign.get_or_insert((checkpoint.size, now));
             }
         }
     }
 
     fn has_cosigned(&self, note: &str) -> bool {
-        SignedNote::parse(note).is_ok_and(|note| note.cosigned_by(&witness_name(&self.me), &self.me).is_some())
+        SignedNote::parse(note)
+            .is_ok_and(|note| note.cosigned_by(&witness_name(&self.me), &self.me).is_some())
     }
 
     /// A checkpoint from a peer or the coordinator; kept if it is newer or has more cosignatures.
@@ -177,7 +183,11 @@ impl Machine {
         let (chain, coordinator) = (self.agreement.chain, self.agreement.coordinator);
         match Checkpoint::verify(note, &chain, &coordinator) {
             Ok((checkpoint, note)) => {
-                let known = self.agreement.pending.as_ref().or(self.agreement.committed.as_ref());
+                let known = self
+                    .agreement
+                    .pending
+                    .as_ref()
+                    .or(self.agreement.committed.as_ref());
                 let newest = known.map_or(0, |known| known.checkpoint.size);
                 if checkpoint.size > newest
                     || (checkpoint.size == newest && checkpoint.size > self.agreement.final_size)
@@ -195,12 +205,20 @@ impl Machine {
 
     fn consider(&mut self, new: Known, out: &mut Output) {
         let held = [self.agreement.committed.as_ref(), self.agreement.pending.as_ref()];
-        let same_size = held.into_iter().flatten().find(|known| known.checkpoint.size == new.checkpoint.size);
+        let same_size = held
+            .into_iter()
+            .flatten()
+            .find(|known| known.checkpoint.size == new.checkpoint.size);
         if let Some(known) = same_size
-            && (known.checkpoint.root != new.checkpoint.root || known.checkpoint.block != new.checkpoint.block)
+            && (known.checkpoint.root != new.checkpoint.root
+                || known.checkpoint.block != new.checkpoint.block)
         {
             let reason = format!("two checkpoints of {} blocks differ", new.checkpoint.size);
-            let evidence = Evidence { first: known.note.to_string(), second: new.note.to_string(), reason };
+            let evidence = Evidence {
+                first: known.note.to_string(),
+                second: new.note.to_string(),
+                reason,
+            };
             self.stop_for(evidence, out);
             return;
         }
@@ -225,26 +243,47 @@ impl Machine {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<bool, StorageError> {
-        let Some(pending) = self.agreement.pending.clone() else { return Ok(false) };
-        let Some(height) = pending.checkpoint.height() else { return Ok(false) };
+        let Some(pending) = self.agreement.pending.clone() else {
+            return Ok(false);
+        };
+        let Some(height) = pending.checkpoint.height() else {
+            return Ok(false);
+        };
         if read.hash_at(height)? != Some(pending.checkpoint.block) {
             return Ok(false);
         }
         let size = pending.checkpoint.size;
-        let frontier = if height == self.tip.height { self.tip.frontier.clone() } else { load_frontier(read, size)? };
+        let frontier = if height == self.tip.height {
+            self.tip.frontier.clone()
+        } else {
+            load_frontier(read, size)?
+        };
         if frontier.root() != pending.checkpoint.root {
-            let reason = format!("the coordinator's root over {size} blocks is not that of this worker's chain");
+            let reason =
+                format!("the coordinator's root over {size} blocks is not that of this worker's chain");
             let first = format!("{} {}", size, frontier.root());
-            self.stop_for(Evidence { first, second: pending.note.to_string(), reason }, out);
+            self.stop_for(
+                Evidence {
+                    first,
+                    second: pending.note.to_string(),
+                    reason,
+                },
+                out,
+            );
             return Ok(false);
         }
         self.agreement.pending = None;
         let mut wrote = false;
         let note = pending.note.to_string();
         if size > self.agreement.committed_size() {
-            out.writes.push(Write::Committed { size, note: note.clone() });
+            out.writes.push(Write::Committed {
+                size,
+                note: note.clone(),
+            });
             out.effects.push(Effect::CommittedTo(size));
-            self.agreement.proposal.take_if(|proposal| proposal.height <= height);
+            self.agreement
+                .proposal
+                .take_if(|proposal| proposal.height <= height);
             self.agreement.asked.take_if(|(_, _, asked, _)| *asked <= height);
             self.tree.prune(height);
             self.agreement.cosign = Some((size, now));
@@ -266,8 +305,15 @@ impl Machine {
     }
 
     fn send_cosignature(&mut self, now: Timestamp, out: &mut Output) {
-        let Some((size, at)) = self.agreement.cosign else { return };
-        let Some(known) = self.agreement.committed.as_ref().filter(|known| known.checkpoint.size == size) else {
+        let Some((size, at)) = self.agreement.cosign else {
+            return;
+        };
+        let Some(known) = self
+            .agreement
+            .committed
+            .as_ref()
+            .filter(|known| known.checkpoint.size == size)
+        else {
             self.agreement.cosign = None;
             return;
         };
@@ -318,15 +364,23 @@ impl Machine {
             let root = self.tip.frontier.root();
             let mine = Acknowledgement::sign(self.agreement.chain, term, (height, block, root), &self.key);
             let acknowledgements = BTreeMap::from([(self.me, mine)]);
-            self.agreement.proposal =
-                Some(Proposal { term, height, block, root, acknowledgements, repeat_at: now, commit_at: now });
+            self.agreement.proposal = Some(Proposal {
+                term,
+                height,
+                block,
+                root,
+                acknowledgements,
+                repeat_at: now,
+                commit_at: now,
+            });
         }
         if let Some(proposal) = self.agreement.proposal.as_mut()
             && proposal.repeat_at <= now
         {
             proposal.repeat_at = later(now, RETRY_MS);
             let (height, block) = (proposal.height, proposal.block);
-            out.effects.push(Effect::Broadcast(Message::Propose { term, height, block }));
+            out.effects
+                .push(Effect::Broadcast(Message::Propose { term, height, block }));
         }
     }
 
@@ -339,10 +393,19 @@ impl Machine {
     ) -> Result<(), StorageError> {
         let members = self.agreement.members();
         let old_size = self.agreement.committed_size();
-        let Some(proposal) = self.agreement.proposal.as_mut() else { return Ok(()) };
-        let held = members.iter().filter(|member| proposal.acknowledgements.contains_key(member)).count();
+        let Some(proposal) = self.agreement.proposal.as_mut() else {
+            return Ok(());
+        };
+        let held = members
+            .iter()
+            .filter(|member| proposal.acknowledgements.contains_key(member))
+            .count();
         let size = proposal.height.get().saturating_add(1);
-        if members.is_empty() || held < majority(members.len()) || proposal.commit_at > now || size <= old_size {
+        if members.is_empty()
+            || held < majority(members.len())
+            || proposal.commit_at > now
+            || size <= old_size
+        {
             return Ok(());
         }
         if read.hash_at(proposal.height)? != Some(proposal.block) {
@@ -354,7 +417,11 @@ impl Machine {
             HistoryError::Read(error) => error,
             other => StorageError::damaged(other.to_string()),
         })?;
-        let acknowledgements = proposal.acknowledgements.values().map(|ack| hex::encode(encode(ack))).collect();
+        let acknowledgements = proposal
+            .acknowledgements
+            .values()
+            .map(|ack| hex::encode(encode(ack)))
+            .collect();
         out.effects.push(Effect::Commit(Box::new(CommitRequest {
             term: proposal.term,
             old_size,
@@ -389,13 +456,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn on_propose(
-        &mut self,
-        from: PublicKey,
-        term: Term,
-        height: Height,
-        block: BlockHash,
-    ) {
+    pub(super) fn on_propose(&mut self, from: PublicKey, term: Term, height: Height, block: BlockHash) {
         let leader = self.agreement.view.as_ref().and_then(|view| view.leader.as_ref());
         // The coordinator has not told of a later term yet: the proposal is taken, and the coordinator judges the term.
         let is_leader = leader.is_none_or(|leader| leader.term < term || leader.public_key == from);
@@ -412,7 +473,9 @@ impl Machine {
         read: &R,
         out: &mut Output,
     ) -> Result<(), StorageError> {
-        let Some((leader, term, height, block)) = self.agreement.asked else { return Ok(()) };
+        let Some((leader, term, height, block)) = self.agreement.asked else {
+            return Ok(());
+        };
         if read.hash_at(height)? != Some(block) {
             return Ok(());
         }
@@ -421,16 +484,33 @@ impl Machine {
         if size <= self.agreement.committed_size() {
             return Ok(());
         }
-        let frontier = if height == self.tip.height { self.tip.frontier.clone() } else { load_frontier(read, size)? };
-        let signed = Acknowledgement::sign(self.agreement.chain, term, (height, block, frontier.root()), &self.key);
-        out.effects.push(Effect::Send(leader, Message::Acknowledge(signed)));
+        let frontier = if height == self.tip.height {
+            self.tip.frontier.clone()
+        } else {
+            load_frontier(read, size)?
+        };
+        let signed = Acknowledgement::sign(
+            self.agreement.chain,
+            term,
+            (height, block, frontier.root()),
+            &self.key,
+        );
+        out.effects
+            .push(Effect::Send(leader, Message::Acknowledge(signed)));
         Ok(())
     }
 
-    pub(super) fn on_acknowledge(&mut self, from: PublicKey, acknowledgement: Acknowledgement, out: &mut Output) {
+    pub(super) fn on_acknowledge(
+        &mut self,
+        from: PublicKey,
+        acknowledgement: Acknowledgement,
+        out: &mut Output,
+    ) {
         let chain = self.agreement.chain;
         let is_member = self.agreement.members().contains(&acknowledgement.worker);
-        let Some(proposal) = self.agreement.proposal.as_mut() else { return };
+        let Some(proposal) = self.agreement.proposal.as_mut() else {
+            return;
+        };
         let fits = acknowledgement.chain == chain
             && acknowledgement.term == proposal.term
             && acknowledgement.height == proposal.height
@@ -440,7 +520,10 @@ impl Machine {
             return;
         }
         if acknowledgement.verify().is_err() {
-            out.effects.push(Effect::Drop(from, "an acknowledgement with a bad signature".to_owned()));
+            out.effects.push(Effect::Drop(
+                from,
+                "an acknowledgement with a bad signature".to_owned(),
+            ));
             return;
         }
         proposal.acknowledgements.insert(from, acknowledgement);

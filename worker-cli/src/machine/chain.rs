@@ -81,7 +81,12 @@ impl Tree {
         let mut rejected = BTreeSet::from([hash]);
         loop {
             let follows = |node: &Node| rejected.contains(&node.header.header().previous);
-            let more: Vec<BlockHash> = self.nodes.iter().filter(|(_, n)| follows(n)).map(|(h, _)| *h).collect();
+            let more: Vec<BlockHash> = self
+                .nodes
+                .iter()
+                .filter(|(_, n)| follows(n))
+                .map(|(h, _)| *h)
+                .collect();
             let before = rejected.len();
             rejected.extend(more);
             if rejected.len() == before {
@@ -120,19 +125,34 @@ impl Tree {
 /// # Errors
 /// Where the store cannot be read.
 pub fn tip_at<R: ChainRead>(read: &R, hash: &BlockHash) -> Result<Option<ChainTip>, StorageError> {
-    let Some(stored) = read.header(hash)? else { return Ok(None) };
+    let Some(stored) = read.header(hash)? else {
+        return Ok(None);
+    };
     let height = stored.header.height;
     if read.hash_at(height)? != Some(*hash) {
         return Ok(None);
     }
-    let first = height.get().saturating_sub(u64::try_from(MEDIAN_TIME_BLOCKS).unwrap_or(0).saturating_sub(1));
+    let first = height
+        .get()
+        .saturating_sub(u64::try_from(MEDIAN_TIME_BLOCKS).unwrap_or(0).saturating_sub(1));
     let mut times = Vec::with_capacity(MEDIAN_TIME_BLOCKS);
     for earlier in first..=height.get() {
         times.push(header_at(read, Height::new(earlier))?.timestamp);
     }
-    let anchor = if height == Height::ZERO { None } else { Some(header_at(read, Height::new(1))?.timestamp) };
+    let anchor = if height == Height::ZERO {
+        None
+    } else {
+        Some(header_at(read, Height::new(1))?.timestamp)
+    };
     let frontier = load_frontier(read, height.get().saturating_add(1))?;
-    Ok(Some(ChainTip { hash: *hash, height, times, anchor, frontier, work: stored.work }))
+    Ok(Some(ChainTip {
+        hash: *hash,
+        height,
+        times,
+        anchor,
+        frontier,
+        work: stored.work,
+    }))
 }
 
 /// The history tree's frontier over the first `size` headers of the chain.
@@ -186,14 +206,23 @@ impl Machine {
             return Ok(Ok(true));
         }
         let ahead = header.header().timestamp.get().saturating_sub(now.get());
-        if header.header().height.get() < self.agreement.committed_size() || ahead > MAX_FUTURE_MS || self.tree.is_full()
+        if header.header().height.get() < self.agreement.committed_size()
+            || ahead > MAX_FUTURE_MS
+            || self.tree.is_full()
         {
             return Ok(Ok(false));
         }
-        let Some(parent) = self.tip_of(read, &header.header().previous)? else { return Ok(Ok(false)) };
+        let Some(parent) = self.tip_of(read, &header.header().previous)? else {
+            return Ok(Ok(false));
+        };
         match parent.extend(header, &self.spec) {
             Ok((tip, _)) => {
-                self.tree.insert(Node { header: header.clone(), tip, body: Body::Missing, source });
+                self.tree.insert(Node {
+                    header: header.clone(),
+                    tip,
+                    body: Body::Missing,
+                    source,
+                });
                 Ok(Ok(true))
             }
             Err(error) => Ok(Err(error.to_string())),
@@ -203,7 +232,9 @@ impl Machine {
     /// Puts a block's transactions to its header.
     pub(super) fn add_body(&mut self, block: CheckedBlock, source: Option<PublicKey>, out: &mut Output) {
         let extends_head = self.tree.plan.fork == self.tip.hash || block.header().previous == self.tip.hash;
-        let Some(node) = self.tree.nodes.get_mut(&block.hash()) else { return };
+        let Some(node) = self.tree.nodes.get_mut(&block.hash()) else {
+            return;
+        };
         if !matches!(node.body, Body::Missing) {
             return;
         }
@@ -212,9 +243,16 @@ impl Machine {
             node.body = Body::Ready(Box::new(block));
         } else {
             // A branch may be longer than memory should hold: its bodies wait on disk.
-            let header = StoredHeader { header: block.header().clone(), work: node.tip.work };
+            let header = StoredHeader {
+                header: block.header().clone(),
+                work: node.tip.work,
+            };
             let transactions = block.transactions().to_vec();
-            out.writes.push(Write::Candidate { header, hash: block.hash(), transactions });
+            out.writes.push(Write::Candidate {
+                header,
+                hash: block.hash(),
+                transactions,
+            });
             node.body = Body::Stored;
         }
     }
@@ -231,8 +269,14 @@ impl Machine {
             return Ok(true);
         }
         self.choose_branch();
-        let Some(first) = self.tree.plan.blocks.front().copied() else { return Ok(false) };
-        if self.tree.plan.fork == self.tip.hash { self.connect_next(read, now, first, out) } else { self.switch(read, now, out) }
+        let Some(first) = self.tree.plan.blocks.front().copied() else {
+            return Ok(false);
+        };
+        if self.tree.plan.fork == self.tip.hash {
+            self.connect_next(read, now, first, out)
+        } else {
+            self.switch(read, now, out)
+        }
     }
 
     /// The best branch among those that extend the last committed block, and the block that is being committed.
@@ -241,7 +285,10 @@ impl Machine {
             return;
         }
         self.tree.stale_plan = false;
-        let required = self.agreement.required_block().filter(|hash| self.tree.nodes.contains_key(hash));
+        let required = self
+            .agreement
+            .required_block()
+            .filter(|hash| self.tree.nodes.contains_key(hash));
         let better = |node: &Node| {
             required.is_some()
                 || node.tip.work > self.tip.work
@@ -252,7 +299,10 @@ impl Machine {
         let fits = |plan: &Plan| required.is_none_or(|hash| plan.blocks.contains(&hash));
         let chosen = match required {
             None => leaves.first().map(|node| self.tree.branch(node.tip.hash)),
-            Some(_) => leaves.iter().map(|node| self.tree.branch(node.tip.hash)).find(fits),
+            Some(_) => leaves
+                .iter()
+                .map(|node| self.tree.branch(node.tip.hash))
+                .find(fits),
         };
         self.tree.plan = chosen.unwrap_or_default();
     }
@@ -264,14 +314,17 @@ impl Machine {
         hash: BlockHash,
         out: &mut Output,
     ) -> Result<bool, StorageError> {
-        let Some(block) = self.take_body(read, &hash)? else { return Ok(false) };
+        let Some(block) = self.take_body(read, &hash)? else {
+            return Ok(false);
+        };
         let kept = block.clone();
         match connect_block(block, &self.tip, &self.spec, (read, &self.state_hash), now) {
             Ok(connected) => {
                 self.tree.nodes.remove(&hash);
                 self.tree.plan.blocks.pop_front();
                 self.tree.plan.fork = hash;
-                self.mempool.on_included(connected.block().transactions(), &mut out.writes);
+                self.mempool
+                    .on_included(connected.block().transactions(), &mut out.writes);
                 self.follow(&connected, out);
                 out.writes.push(Write::Connect(Box::new(connected)));
                 Ok(true)
@@ -286,8 +339,14 @@ impl Machine {
     }
 
     /// The block's body, checked; `None` where it is not here.
-    fn take_body<R: ChainRead>(&mut self, read: &R, hash: &BlockHash) -> Result<Option<CheckedBlock>, StorageError> {
-        let Some(node) = self.tree.nodes.get_mut(hash) else { return Ok(None) };
+    fn take_body<R: ChainRead>(
+        &mut self,
+        read: &R,
+        hash: &BlockHash,
+    ) -> Result<Option<CheckedBlock>, StorageError> {
+        let Some(node) = self.tree.nodes.get_mut(hash) else {
+            return Ok(None);
+        };
         match std::mem::replace(&mut node.body, Body::Missing) {
             Body::Ready(block) => Ok(Some(*block)),
             Body::Missing => Ok(None),
@@ -300,7 +359,9 @@ impl Machine {
                 };
                 let transactions = BoundedVec::new(transactions).unwrap_or_default();
                 let checked = CheckedBlock::check(Block { header, transactions }, self.spec.id());
-                checked.map(Some).map_err(|error| StorageError::damaged(format!("candidate {hash}: {error}")))
+                checked
+                    .map(Some)
+                    .map_err(|error| StorageError::damaged(format!("candidate {hash}: {error}")))
             }
         }
     }
@@ -314,12 +375,16 @@ impl Machine {
     ) -> Result<bool, StorageError> {
         match error {
             ConnectError::NotYet { .. } => Ok(false),
-            ConnectError::Transaction { error: ApplyError::Read(error), .. }
+            ConnectError::Transaction {
+                error: ApplyError::Read(error),
+                ..
+            }
             | ConnectError::Producer(ApplyError::Read(error)) => Err(error),
             broken => {
                 let source = self.tree.nodes.get(&hash).and_then(|node| node.source);
                 if let Some(peer) = source {
-                    out.effects.push(Effect::Drop(peer, format!("block {hash}: {broken}")));
+                    out.effects
+                        .push(Effect::Drop(peer, format!("block {hash}: {broken}")));
                 }
                 self.mining_failed(hash, &broken.to_string(), out);
                 self.tree.reject(hash);
@@ -329,8 +394,18 @@ impl Machine {
     }
 
     /// Switches to the planned branch once all its bodies are here and valid.
-    fn switch<R: ChainRead>(&mut self, read: &R, now: Timestamp, out: &mut Output) -> Result<bool, StorageError> {
-        let missing = |hash: &BlockHash| self.tree.nodes.get(hash).is_none_or(|n| matches!(n.body, Body::Missing));
+    fn switch<R: ChainRead>(
+        &mut self,
+        read: &R,
+        now: Timestamp,
+        out: &mut Output,
+    ) -> Result<bool, StorageError> {
+        let missing = |hash: &BlockHash| {
+            self.tree
+                .nodes
+                .get(hash)
+                .is_none_or(|n| matches!(n.body, Body::Missing))
+        };
         if self.tree.plan.blocks.iter().any(missing) {
             return Ok(false);
         }
@@ -342,7 +417,9 @@ impl Machine {
         let (undone, mut state_hash) = self.undo_to(read, tip.height, &mut overlay)?;
         let mut connected = Vec::new();
         for hash in self.tree.plan.blocks.clone() {
-            let Some(block) = self.take_body(read, &hash)? else { return Ok(false) };
+            let Some(block) = self.take_body(read, &hash)? else {
+                return Ok(false);
+            };
             if let Some(node) = self.tree.nodes.get_mut(&hash) {
                 node.body = Body::Ready(Box::new(block.clone()));
             }
@@ -380,8 +457,17 @@ impl Machine {
             state_hash = delta.hash_before();
             overlay.undo(&delta);
             let previous = header.header.previous;
-            let write = Write::Disconnect { hash, delta, hash_before: state_hash.clone() };
-            undone.push(Undone { header: header.header, tip, transactions, write });
+            let write = Write::Disconnect {
+                hash,
+                delta,
+                hash_before: state_hash.clone(),
+            };
+            undone.push(Undone {
+                header: header.header,
+                tip,
+                transactions,
+                write,
+            });
             hash = previous;
             height = height.previous();
         }
@@ -395,10 +481,19 @@ impl Machine {
             out.writes.push(block.write);
             orphaned.splice(0..0, block.transactions);
             if let Ok(header) = CheckedHeader::check(block.header, chain) {
-                self.tree.insert(Node { header, tip: block.tip, body: Body::Stored, source: None });
+                self.tree.insert(Node {
+                    header,
+                    tip: block.tip,
+                    body: Body::Stored,
+                    source: None,
+                });
             }
         }
-        let included: BTreeSet<_> = connected.iter().flat_map(|c| c.block().transactions()).map(|tx| tx.id()).collect();
+        let included: BTreeSet<_> = connected
+            .iter()
+            .flat_map(|c| c.block().transactions())
+            .map(|tx| tx.id())
+            .collect();
         for transaction in orphaned {
             // It was verified before it came into the block that is undone.
             if let Ok(checked) = CheckedTransaction::assume_signature_valid(transaction, chain)
@@ -409,7 +504,8 @@ impl Machine {
         }
         for block in connected {
             self.tree.nodes.remove(&block.block().hash());
-            self.mempool.on_included(block.block().transactions(), &mut out.writes);
+            self.mempool
+                .on_included(block.block().transactions(), &mut out.writes);
             self.follow(&block, out);
             out.writes.push(Write::Connect(Box::new(block)));
         }
@@ -423,9 +519,17 @@ impl Machine {
         self.state_hash = connected.delta().hash_after().clone();
         out.effects.push(Effect::Head(self.tip.height, self.tip.hash));
         if let Some(AnnouncedBlock { waiters, mined }) = self.mining.announce(&self.tip.hash) {
-            let ids = connected.block().transactions().iter().map(CheckedTransaction::id).collect();
+            let ids = connected
+                .block()
+                .transactions()
+                .iter()
+                .map(CheckedTransaction::id)
+                .collect();
             let ids = BoundedVec::new(ids).unwrap_or_default();
-            out.effects.push(Effect::Broadcast(Message::Compact { header: connected.block().header().clone(), ids }));
+            out.effects.push(Effect::Broadcast(Message::Compact {
+                header: connected.block().header().clone(),
+                ids,
+            }));
             out.effects.push(Effect::Mined(waiters, Ok(mined)));
         }
     }

@@ -157,20 +157,33 @@ impl Mempool {
         let tx = transaction.transaction();
         let sender = tx.sender.address();
         if tx.nonce < expected {
-            return Ok(Err(MempoolError::NonceUsed { sender, found: tx.nonce, expected }));
+            return Ok(Err(MempoolError::NonceUsed {
+                sender,
+                found: tx.nonce,
+                expected,
+            }));
         }
         if tx.nonce > expected {
-            return Ok(Err(MempoolError::NonceGap { sender, found: tx.nonce, expected }));
+            return Ok(Err(MempoolError::NonceGap {
+                sender,
+                found: tx.nonce,
+                expected,
+            }));
         }
-        let (count, spent, unstaked) =
-            self.senders.get(&sender).map_or((0, 0, 0), |w| (w.by_nonce.len(), w.spent, w.unstaked));
+        let (count, spent, unstaked) = self
+            .senders
+            .get(&sender)
+            .map_or((0, 0, 0), |w| (w.by_nonce.len(), w.spent, w.unstaked));
         if count >= MAX_MEMPOOL_PER_SENDER {
             return Ok(Err(MempoolError::SenderFull { sender }));
         }
         if self.bytes.saturating_add(transaction.bytes().len()) > MAX_MEMPOOL_BYTES {
             return Ok(Err(MempoolError::Full { bytes: self.bytes }));
         }
-        for role in [Some(Role::Write), needed_role(&tx.payload)].into_iter().flatten() {
+        for role in [Some(Role::Write), needed_role(&tx.payload)]
+            .into_iter()
+            .flatten()
+        {
             let open = spec.open_roles.as_slice().contains(&role);
             if !open && view.get(&StateKey::Grant(sender, role))?.is_none() {
                 return Ok(Err(MempoolError::Role { sender, role }));
@@ -182,11 +195,19 @@ impl Mempool {
         let (spends, unstakes) = amounts(&tx.payload);
         if spends > 0 || unstakes > 0 {
             let account = account(view, &sender)?;
-            let sums = [(spends, account.balance, spent), (unstakes, account.stake, unstaked)];
+            let sums = [
+                (spends, account.balance, spent),
+                (unstakes, account.stake, unstaked),
+            ];
             for (needed, available, pending) in sums {
                 if needed > 0 && pending.saturating_add(needed) > available.get() {
                     let (pending, needed) = (Amount::new(pending), Amount::new(needed));
-                    return Ok(Err(MempoolError::Funds { sender, available, pending, needed }));
+                    return Ok(Err(MempoolError::Funds {
+                        sender,
+                        available,
+                        pending,
+                        needed,
+                    }));
                 }
             }
         }
@@ -208,7 +229,13 @@ impl Mempool {
         let waiting = self.senders.entry(sender).or_default();
         waiting.spent = waiting.spent.saturating_add(spends);
         waiting.unstaked = waiting.unstaked.saturating_add(unstakes);
-        waiting.by_nonce.insert(nonce, Entry { sequence, transaction });
+        waiting.by_nonce.insert(
+            nonce,
+            Entry {
+                sequence,
+                transaction,
+            },
+        );
     }
 
     /// Takes one out; gives its number.
@@ -237,8 +264,14 @@ impl Mempool {
             *highest = tx.nonce.max(*highest);
         }
         for (sender, highest) in used {
-            let Some(waiting) = self.senders.get(&sender) else { continue };
-            let gone: Vec<Nonce> = waiting.by_nonce.range(..=highest).map(|(nonce, _)| *nonce).collect();
+            let Some(waiting) = self.senders.get(&sender) else {
+                continue;
+            };
+            let gone: Vec<Nonce> = waiting
+                .by_nonce
+                .range(..=highest)
+                .map(|(nonce, _)| *nonce)
+                .collect();
             for nonce in gone {
                 if let Some(sequence) = self.remove(&sender, nonce) {
                     writes.push(Write::MempoolRemove { sequence });
@@ -250,20 +283,30 @@ impl Mempool {
     /// Takes back what an orphaned block had included.
     pub(super) fn on_orphaned(&mut self, transaction: CheckedTransaction, writes: &mut Vec<Write>) {
         let tx = transaction.transaction();
-        let taken = self.senders.get(&tx.sender.address()).is_some_and(|w| w.by_nonce.contains_key(&tx.nonce));
+        let taken = self
+            .senders
+            .get(&tx.sender.address())
+            .is_some_and(|w| w.by_nonce.contains_key(&tx.nonce));
         if taken {
             return;
         }
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);
         self.insert(sequence, transaction.clone());
-        writes.push(Write::MempoolAdd { sequence, transaction });
+        writes.push(Write::MempoolAdd {
+            sequence,
+            transaction,
+        });
     }
 
     /// Takes out by id what can never be included.
     pub(super) fn drop_refused(&mut self, refused: &[TxId], writes: &mut Vec<Write>) {
         for id in refused {
-            let place = self.ids.get(id).and_then(|sequence| self.order.get(sequence)).copied();
+            let place = self
+                .ids
+                .get(id)
+                .and_then(|sequence| self.order.get(sequence))
+                .copied();
             if let Some(sequence) = place.and_then(|(sender, nonce)| self.remove(&sender, nonce)) {
                 writes.push(Write::MempoolRemove { sequence });
             }
@@ -292,7 +335,11 @@ impl Mempool {
 
     fn by_id(&self, id: &TxId) -> Option<&CheckedTransaction> {
         let (sender, nonce) = self.order.get(self.ids.get(id)?)?;
-        self.senders.get(sender)?.by_nonce.get(nonce).map(|entry| &entry.transaction)
+        self.senders
+            .get(sender)?
+            .by_nonce
+            .get(nonce)
+            .map(|entry| &entry.transaction)
     }
 }
 
@@ -330,7 +377,12 @@ impl Machine {
         for message in transaction_messages(added.iter().map(|(_, transaction)| transaction)) {
             out.effects.push(Effect::Broadcast(message));
         }
-        let writes = added.into_iter().map(|(sequence, transaction)| Write::MempoolAdd { sequence, transaction });
+        let writes = added
+            .into_iter()
+            .map(|(sequence, transaction)| Write::MempoolAdd {
+                sequence,
+                transaction,
+            });
         out.writes.extend(writes);
         out.effects.push(Effect::Submitted(token, Ok(answers)));
         Ok(())
@@ -350,7 +402,10 @@ impl Machine {
                 continue;
             }
             if let Ok(sequence) = self.admit(read, transaction.clone())? {
-                out.writes.push(Write::MempoolAdd { sequence, transaction });
+                out.writes.push(Write::MempoolAdd {
+                    sequence,
+                    transaction,
+                });
             }
         }
         Ok(())
@@ -362,13 +417,17 @@ impl Machine {
         transaction: CheckedTransaction,
     ) -> Result<Result<u64, MempoolError>, StorageError> {
         let expected = self.mempool.next_nonce_after(read, &transaction)?;
-        self.mempool.admit((read, self.spec.spec()), expected, transaction)
+        self.mempool
+            .admit((read, self.spec.spec()), expected, transaction)
     }
 
     pub(super) fn send_mempool_ids(&self, peer: PublicKey, out: &mut Output) {
         let candidates = self.mempool.candidates().take(MAX_BLOCK_TRANSACTIONS);
         let ids: Vec<TxId> = candidates.map(|transaction| transaction.id()).collect();
-        out.effects.push(Effect::Send(peer, Message::MempoolIds(BoundedVec::new(ids).unwrap_or_default())));
+        out.effects.push(Effect::Send(
+            peer,
+            Message::MempoolIds(BoundedVec::new(ids).unwrap_or_default()),
+        ));
     }
 
     pub(super) fn ask_for_transactions<R: ChainRead>(
@@ -386,7 +445,8 @@ impl Machine {
         }
         if !wanted.is_empty() {
             let wanted = BoundedVec::new(wanted).unwrap_or_default();
-            out.effects.push(Effect::Send(peer, Message::GetTransactions(wanted)));
+            out.effects
+                .push(Effect::Send(peer, Message::GetTransactions(wanted)));
         }
         Ok(())
     }
@@ -408,8 +468,13 @@ impl Mempool {
     ) -> Result<Nonce, StorageError> {
         let sender = transaction.transaction().sender.address();
         if let Some(waiting) = self.senders.get(&sender)
-            && let (Some(first), Some(last)) = (waiting.by_nonce.keys().next(), waiting.by_nonce.keys().next_back())
-            && last.checked_sub(first.get()).and_then(|gap| usize::try_from(gap.get()).ok())
+            && let (Some(first), Some(last)) = (
+                waiting.by_nonce.keys().next(),
+                waiting.by_nonce.keys().next_back(),
+            )
+            && last
+                .checked_sub(first.get())
+                .and_then(|gap| usize::try_from(gap.get()).ok())
                 == waiting.by_nonce.len().checked_sub(1)
             && *first == account(view, &sender)?.nonce
         {
@@ -449,7 +514,9 @@ fn account<V: StateView<Error = StorageError>>(view: &V, address: &Address) -> R
 }
 
 fn mark_of(id: &TxId) -> u64 {
-    id.as_bytes().first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    id.as_bytes()
+        .first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 const fn needed_role(payload: &Payload) -> Option<Role> {

@@ -47,7 +47,10 @@ impl Mining {
     /// If this is the block that was found here: who waits for it, and what it took.
     pub(super) fn announce(&mut self, hash: &BlockHash) -> Option<AnnouncedBlock> {
         let mined = self.found.take_if(|found| found.hash == *hash)?;
-        Some(AnnouncedBlock { waiters: std::mem::take(&mut self.waiters), mined })
+        Some(AnnouncedBlock {
+            waiters: std::mem::take(&mut self.waiters),
+            mined,
+        })
     }
 }
 
@@ -73,12 +76,19 @@ impl Machine {
     ) -> Result<(), StorageError> {
         let _ = read;
         let is_this = |template: &mut BlockTemplate| template.header.digest_without_proof() == found.digest;
-        let Some(template) = self.mining.search.take_if(is_this) else { return Ok(()) };
+        let Some(template) = self.mining.search.take_if(is_this) else {
+            return Ok(());
+        };
         let mut header = template.header;
         if let Proof::Work { nonce, .. } = &mut header.proof {
             *nonce = found.nonce;
         }
-        self.add_own_block(header, template.transactions, (found.elapsed_ms, found.attempts), out);
+        self.add_own_block(
+            header,
+            template.transactions,
+            (found.elapsed_ms, found.attempts),
+            out,
+        );
         Ok(())
     }
 
@@ -90,8 +100,12 @@ impl Machine {
         out: &mut Output,
     ) {
         let plain = transactions.iter().map(|tx| tx.transaction().clone()).collect();
-        let known: BTreeMap<TxId, CheckedTransaction> = transactions.into_iter().map(|tx| (tx.id(), tx)).collect();
-        let block = Block { header, transactions: BoundedVec::new(plain).unwrap_or_default() };
+        let known: BTreeMap<TxId, CheckedTransaction> =
+            transactions.into_iter().map(|tx| (tx.id(), tx)).collect();
+        let block = Block {
+            header,
+            transactions: BoundedVec::new(plain).unwrap_or_default(),
+        };
         let checked = CheckedBlock::check_with_known(block, self.spec.id(), |id| known.get(id).cloned());
         let extended = checked.map_err(|error| error.to_string()).and_then(|block| {
             match self.tip.extend(block.checked_header(), &self.spec) {
@@ -101,20 +115,35 @@ impl Machine {
         });
         match extended {
             Ok((block, tip)) => {
-                self.mining.found = Some(Mined { hash: block.hash(), elapsed_ms, attempts });
+                self.mining.found = Some(Mined {
+                    hash: block.hash(),
+                    elapsed_ms,
+                    attempts,
+                });
                 let header = block.checked_header().clone();
-                self.tree.insert(Node { header, tip, body: Body::Ready(Box::new(block)), source: None });
+                self.tree.insert(Node {
+                    header,
+                    tip,
+                    body: Body::Ready(Box::new(block)),
+                    source: None,
+                });
                 out.again = true;
             }
             Err(error) => {
-                out.effects.push(Effect::Mined(std::mem::take(&mut self.mining.waiters), Err(error)));
+                out.effects.push(Effect::Mined(
+                    std::mem::take(&mut self.mining.waiters),
+                    Err(error),
+                ));
             }
         }
     }
 
     pub(super) fn mining_failed(&mut self, hash: BlockHash, error: &str, out: &mut Output) {
         if self.mining.found.take_if(|found| found.hash == hash).is_some() {
-            out.effects.push(Effect::Mined(std::mem::take(&mut self.mining.waiters), Err(error.to_owned())));
+            out.effects.push(Effect::Mined(
+                std::mem::take(&mut self.mining.waiters),
+                Err(error.to_owned()),
+            ));
         }
     }
 
@@ -129,7 +158,10 @@ impl Machine {
             return Ok(());
         }
         let wanted = !self.mining.waiters.is_empty() || self.is_due(now);
-        let stale = self.mining.search.take_if(|template| !wanted || template.header.previous != self.tip.hash);
+        let stale = self
+            .mining
+            .search
+            .take_if(|template| !wanted || template.header.previous != self.tip.hash);
         if stale.is_some() {
             out.effects.push(Effect::StopSearch);
         }
@@ -139,26 +171,38 @@ impl Machine {
         let Some(proof) = self.empty_proof() else {
             if !self.mining.waiters.is_empty() {
                 let refusal = "only the leader makes blocks on a chain of authority".to_owned();
-                out.effects.push(Effect::Mined(std::mem::take(&mut self.mining.waiters), Err(refusal)));
+                out.effects.push(Effect::Mined(
+                    std::mem::take(&mut self.mining.waiters),
+                    Err(refusal),
+                ));
             }
             return Ok(());
         };
         let producer = self.me.address();
         let candidates = self.mempool.candidates();
-        let built =
-            build_block(candidates, &self.tip, &self.spec, (read, &self.state_hash), (producer, proof, now));
+        let built = build_block(
+            candidates,
+            &self.tip,
+            &self.spec,
+            (read, &self.state_hash),
+            (producer, proof, now),
+        );
         match built {
             Ok(template) => self.begin(template, out),
             Err(ApplyError::Read(error)) => return Err(error),
             Err(error) => {
-                out.effects.push(Effect::Mined(std::mem::take(&mut self.mining.waiters), Err(error.to_string())));
+                out.effects.push(Effect::Mined(
+                    std::mem::take(&mut self.mining.waiters),
+                    Err(error.to_string()),
+                ));
             }
         }
         Ok(())
     }
 
     fn begin(&mut self, mut template: BlockTemplate, out: &mut Output) {
-        self.mempool.drop_refused(&std::mem::take(&mut template.refused), &mut out.writes);
+        self.mempool
+            .drop_refused(&std::mem::take(&mut template.refused), &mut out.writes);
         if matches!(template.header.proof, Proof::Authority { .. }) {
             let signed = self.key.sign(&template.header.signing_bytes());
             if let Proof::Authority { signature, .. } = &mut template.header.proof {
@@ -180,7 +224,11 @@ impl Machine {
             }
             ProofSpec::Authority => {
                 let term = self.agreement.leading(&self.me)?;
-                Some(Proof::Authority { key: self.me, term, signature: Signature::from_bytes([0; 64]) })
+                Some(Proof::Authority {
+                    key: self.me,
+                    term,
+                    signature: Signature::from_bytes([0; 64]),
+                })
             }
             ProofSpec::Stake => None,
         }

@@ -12,7 +12,10 @@ pub(super) struct Overlay<'a, V> {
 
 impl<'a, V> Overlay<'a, V> {
     pub(super) const fn new(base: &'a V) -> Self {
-        Self { base, changed: BTreeMap::new() }
+        Self {
+            base,
+            changed: BTreeMap::new(),
+        }
     }
 
     /// The state as before a block.

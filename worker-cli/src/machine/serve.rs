@@ -20,23 +20,31 @@ pub fn serve<R: ChainRead>(
         Message::GetHeaders(locator) => {
             let mut from = Height::ZERO;
             for hash in locator.as_slice() {
-                let Some(stored) = read.header(hash)? else { continue };
+                let Some(stored) = read.header(hash)? else {
+                    continue;
+                };
                 if read.hash_at(stored.header.height)? == Some(*hash) {
                     from = stored.header.height;
                     break;
                 }
             }
-            send(Message::Headers(BoundedVec::new(headers_after(read, from)?).unwrap_or_default()));
+            send(Message::Headers(
+                BoundedVec::new(headers_after(read, from)?).unwrap_or_default(),
+            ));
         }
         Message::GetBlocks(hashes) => {
             let mut missing = Vec::new();
             for hash in hashes.as_slice() {
-                let (Some(stored), Some(transactions)) = (read.header(hash)?, read.transactions(hash)?) else {
+                let (Some(stored), Some(transactions)) = (read.header(hash)?, read.transactions(hash)?)
+                else {
                     missing.push(*hash);
                     continue;
                 };
                 let transactions = BoundedVec::new(transactions).unwrap_or_default();
-                if !send(Message::Block(Box::new(Block { header: stored.header, transactions }))) {
+                if !send(Message::Block(Box::new(Block {
+                    header: stored.header,
+                    transactions,
+                }))) {
                     return Ok(());
                 }
             }

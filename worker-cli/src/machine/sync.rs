@@ -62,7 +62,12 @@ impl Sync {
 
     /// The height that peers have, where it is above ours.
     pub(super) fn target(&self, height: Height) -> Option<Height> {
-        let best = self.peers.values().filter_map(|peer| peer.status).map(|status| status.height).max()?;
+        let best = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.status)
+            .map(|status| status.height)
+            .max()?;
         (best > height.next()).then_some(best)
     }
 
@@ -99,21 +104,26 @@ impl Machine {
 
     pub(super) fn on_peer_up(&mut self, peer: PublicKey, out: &mut Output) {
         self.sync.peers.insert(peer, Peer::default());
-        out.effects.push(Effect::Send(peer, Message::Status(self.status())));
+        out.effects
+            .push(Effect::Send(peer, Message::Status(self.status())));
         out.effects.push(Effect::Send(peer, Message::GetMempool));
         self.send_checkpoint(peer, out);
     }
 
     pub(super) fn on_status(&mut self, now: Timestamp, from: PublicKey, status: Status, out: &mut Output) {
         let ours = self.mempool.mark();
-        let Some(peer) = self.sync.peers.get_mut(&from) else { return };
+        let Some(peer) = self.sync.peers.get_mut(&from) else {
+            return;
+        };
         peer.status = Some(status);
         // Zero stands for an empty mempool: there is nothing to fetch.
         if status.mempool_mark != ours && status.mempool_mark != 0 && peer.mempool_asked <= now {
             peer.mempool_asked = later(now, PULL_MS);
             out.effects.push(Effect::Send(from, Message::GetMempool));
         }
-        if status.committed_size < self.agreement.committed_size() || status.final_size < self.agreement.final_size() {
+        if status.committed_size < self.agreement.committed_size()
+            || status.final_size < self.agreement.final_size()
+        {
             self.send_checkpoint(from, out);
         }
     }
@@ -132,7 +142,8 @@ impl Machine {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(reason) => {
-                    out.effects.push(Effect::Drop(from, format!("header {}: {reason}", header.hash())));
+                    out.effects
+                        .push(Effect::Drop(from, format!("header {}: {reason}", header.hash())));
                     break;
                 }
             }
@@ -144,7 +155,9 @@ impl Machine {
                 peer.useless_until = later(now, USELESS_MS);
             }
             if let Some(last) = headers.last()
-                && peer.status.is_none_or(|status| status.height < last.header().height)
+                && peer
+                    .status
+                    .is_none_or(|status| status.height < last.header().height)
             {
                 let mut status = peer.status.unwrap_or_else(|| unknown_status(last));
                 status.height = last.header().height;
@@ -169,7 +182,8 @@ impl Machine {
             // A compact announcement, put together from the mempool: its header was not asked for first.
             let far = Timestamp::new(u64::MAX);
             if let Err(reason) = self.add_header(read, far, block.checked_header(), Some(from))? {
-                out.effects.push(Effect::Drop(from, format!("block {}: {reason}", block.hash())));
+                out.effects
+                    .push(Effect::Drop(from, format!("block {}: {reason}", block.hash())));
                 return Ok(());
             }
         }
@@ -184,7 +198,8 @@ impl Machine {
         if now >= later(self.sync.last_pull, PULL_MS) {
             self.sync.last_pull = now;
             // Bodies are told to all, so that each can ask for what it lacks: a small message.
-            out.effects.push(Effect::Broadcast(Message::Status(self.status())));
+            out.effects
+                .push(Effect::Broadcast(Message::Status(self.status())));
         }
         self.agreement_tick(now, out);
     }
@@ -202,7 +217,9 @@ impl Machine {
         let (mut waiting, mut wanted) = (0, Vec::new());
         let window = self.sync.window();
         for hash in &self.tree.plan.blocks {
-            let Some(node) = self.tree.nodes.get(hash) else { break };
+            let Some(node) = self.tree.nodes.get(hash) else {
+                break;
+            };
             match node.body {
                 // Stored ones take no memory.
                 Body::Stored => continue,
@@ -232,17 +249,25 @@ impl Machine {
             let Some(status) = peer.status else { continue };
             // A branch that leaves the chain below the committed block is of no use.
             let useful = status.height.get() >= self.agreement.committed_size();
-            if useful && peer.useless_until <= now && !self.tree.is_invalid(&status.head) && !self.knows(read, &status.head)?
+            if useful
+                && peer.useless_until <= now
+                && !self.tree.is_invalid(&status.head)
+                && !self.knows(read, &status.head)?
             {
                 candidates.push((status.height, *key));
             }
         }
-        let Some((_, key)) = candidates.into_iter().max() else { return Ok(()) };
+        let Some((_, key)) = candidates.into_iter().max() else {
+            return Ok(());
+        };
         let locator = self.locator(read)?;
         if let Some(peer) = self.sync.peers.get_mut(&key) {
             peer.headers_asked = Some(later(now, ANSWER_MS));
         }
-        out.effects.push(Effect::Send(key, Message::GetHeaders(BoundedVec::new(locator).unwrap_or_default())));
+        out.effects.push(Effect::Send(
+            key,
+            Message::GetHeaders(BoundedVec::new(locator).unwrap_or_default()),
+        ));
         Ok(())
     }
 
@@ -277,7 +302,9 @@ impl Machine {
                 .map(|(key, _)| *key)
                 .take(MAX_PEERS_ASKED)
                 .collect();
-            let Some(place) = self.sync.turn.checked_rem(able.len()) else { break };
+            let Some(place) = self.sync.turn.checked_rem(able.len()) else {
+                break;
+            };
             let Some(key) = able.get(place) else { break };
             if let Some(peer) = self.sync.peers.get_mut(key) {
                 peer.blocks.insert(*hash, later(now, ANSWER_MS * 2));

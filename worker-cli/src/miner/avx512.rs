@@ -8,8 +8,8 @@
 
 use super::midstate::{INITIAL, Midstate, ROUND};
 use core::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_cmple_epu32_mask, _mm512_ror_epi32, _mm512_set1_epi32, _mm512_setr_epi32,
-    _mm512_setzero_si512, _mm512_srli_epi32, _mm512_ternarylogic_epi32,
+    __m512i, _mm512_add_epi32, _mm512_cmple_epu32_mask, _mm512_ror_epi32, _mm512_set1_epi32,
+    _mm512_setr_epi32, _mm512_setzero_si512, _mm512_srli_epi32, _mm512_ternarylogic_epi32,
 };
 
 /// Nonces to a vector.
@@ -41,7 +41,12 @@ pub(super) fn search<const N: usize>(
     last: u32,
     accept: impl Fn(u32) -> bool,
 ) -> Option<u32> {
-    const { assert!(N == 1 || N == 2 || N == 4, "a step stays within the byte that the lanes vary") };
+    const {
+        assert!(
+            N == 1 || N == 2 || N == 4,
+            "a step stays within the byte that the lanes vary"
+        )
+    };
     let mut offsets = zero::<N>();
     let mut step = 0;
     for offset in &mut offsets {
@@ -160,7 +165,11 @@ fn round<const N: usize>(state: &mut [Lanes<N>; 8], word_and_constant: Lanes<N>)
 #[target_feature(enable = "avx512f")]
 fn sigma_0<const N: usize>(mut x: Lanes<N>) -> Lanes<N> {
     for x in &mut x {
-        *x = xor(_mm512_ror_epi32::<7>(*x), _mm512_ror_epi32::<18>(*x), _mm512_srli_epi32::<3>(*x));
+        *x = xor(
+            _mm512_ror_epi32::<7>(*x),
+            _mm512_ror_epi32::<18>(*x),
+            _mm512_srli_epi32::<3>(*x),
+        );
     }
     x
 }
@@ -169,7 +178,11 @@ fn sigma_0<const N: usize>(mut x: Lanes<N>) -> Lanes<N> {
 #[target_feature(enable = "avx512f")]
 fn sigma_1<const N: usize>(mut x: Lanes<N>) -> Lanes<N> {
     for x in &mut x {
-        *x = xor(_mm512_ror_epi32::<17>(*x), _mm512_ror_epi32::<19>(*x), _mm512_srli_epi32::<10>(*x));
+        *x = xor(
+            _mm512_ror_epi32::<17>(*x),
+            _mm512_ror_epi32::<19>(*x),
+            _mm512_srli_epi32::<10>(*x),
+        );
     }
     x
 }

@@ -105,7 +105,10 @@ impl Kernel {
     /// The fastest.
     #[must_use]
     pub fn detect() -> Self {
-        Instructions::ALL.into_iter().find_map(Self::with).unwrap_or(Self(Instructions::Portable))
+        Instructions::ALL
+            .into_iter()
+            .find_map(Self::with)
+            .unwrap_or(Self(Instructions::Portable))
     }
 
     /// The kernel of these instructions, if the processor has them.
@@ -162,16 +165,23 @@ impl Kernel {
         let midstate = Midstate::new(puzzle, run);
         let target_words = puzzle.target_words();
         let accept = |low: u32| meets(&puzzle.block(run | u64::from(low)), &target_words);
-        let low = |nonce: u64| u32::try_from(nonce - run).expect("the nonces of a run differ by less than 2^24");
+        let low =
+            |nonce: u64| u32::try_from(nonce - run).expect("the nonces of a run differ by less than 2^24");
         let (limit, first, last) = (target_words[0], low(first), low(last));
         let found = if self.0 == Instructions::Avx512 {
-            #[expect(unsafe_code, reason = "a kernel of AVX-512 exists only where the processor has it")]
+            #[expect(
+                unsafe_code,
+                reason = "a kernel of AVX-512 exists only where the processor has it"
+            )]
             // SAFETY: `with` made this kernel, after it had asked the processor for AVX-512F.
             unsafe {
                 avx512::search::<AVX512_VECTORS>(&midstate, limit, first, last, accept)
             }
         } else {
-            #[expect(unsafe_code, reason = "a kernel of SHA instructions exists only where the processor has them")]
+            #[expect(
+                unsafe_code,
+                reason = "a kernel of SHA instructions exists only where the processor has them"
+            )]
             // SAFETY: `with` made this kernel, after it had asked the processor for SHA, SSE4.1 and SSSE3.
             unsafe {
                 sha_ni::search::<SHA_NI_NONCES>(&midstate, limit, first, last, accept)

@@ -58,7 +58,12 @@ impl Midstate {
         }
         let word_9 = words[9] & 0xff00_0000;
         words[9] = 0;
-        Self { state: rounds_0_to_9(&words), parts: parts(&words), words, word_9 }
+        Self {
+            state: rounds_0_to_9(&words),
+            parts: parts(&words),
+            words,
+            word_9,
+        }
     }
 
     /// Word 9 for the nonce whose low three bytes are `low`.
@@ -73,10 +78,23 @@ fn rounds_0_to_9(words: &[u32; 16]) -> [u32; 8] {
         let [a, b, c, d, e, f, g, h] = state;
         let sum_1 = e.rotate_right(6) ^ e.rotate_right(11) ^ e.rotate_right(25);
         let choice = (e & f) ^ (!e & g);
-        let first = h.wrapping_add(sum_1).wrapping_add(choice).wrapping_add(constant).wrapping_add(*word);
+        let first = h
+            .wrapping_add(sum_1)
+            .wrapping_add(choice)
+            .wrapping_add(constant)
+            .wrapping_add(*word);
         let sum_0 = a.rotate_right(2) ^ a.rotate_right(13) ^ a.rotate_right(22);
         let majority = (a & b) ^ (a & c) ^ (b & c);
-        state = [first.wrapping_add(sum_0).wrapping_add(majority), a, b, c, d.wrapping_add(first), e, f, g];
+        state = [
+            first.wrapping_add(sum_0).wrapping_add(majority),
+            a,
+            b,
+            c,
+            d.wrapping_add(first),
+            e,
+            f,
+            g,
+        ];
     }
     state
 }
@@ -90,7 +108,10 @@ fn parts(words: &[u32; 16]) -> [u32; 16] {
         let [x, y] = [known[t - 2], known[t - 15]];
         let sigma_1 = x.rotate_right(17) ^ x.rotate_right(19) ^ (x >> 10);
         let sigma_0 = y.rotate_right(7) ^ y.rotate_right(18) ^ (y >> 3);
-        let part = sigma_1.wrapping_add(known[t - 7]).wrapping_add(sigma_0).wrapping_add(known[t - 16]);
+        let part = sigma_1
+            .wrapping_add(known[t - 7])
+            .wrapping_add(sigma_0)
+            .wrapping_add(known[t - 16]);
         parts[t - 16] = part;
         if matches!(t, 17 | 19 | 21) {
             known[t] = part;

@@ -8,8 +8,8 @@
 
 use super::midstate::{INITIAL, Midstate, ROUND};
 use core::arch::x86_64::{
-    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_extract_epi32, _mm_set_epi32, _mm_setzero_si128, _mm_sha256msg1_epu32,
-    _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi32,
+    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_extract_epi32, _mm_set_epi32, _mm_setzero_si128,
+    _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi32,
 };
 
 /// One vector for each of `N` nonces.
@@ -60,7 +60,11 @@ fn first_hash_words<const N: usize>(midstate: &Midstate, lows: &[u32; N]) -> [u3
     }
     let [w10, w11] = [midstate.words[10], midstate.words[11]];
     let (w12, k8) = (lanes(four(&midstate.words, 12)), [ROUND[10], ROUND[11], 0, 0]);
-    two_rounds(&mut abef, &mut cdgh, &[_mm_add_epi32(lanes([w10, w11, 0, 0]), lanes(k8)); N]);
+    two_rounds(
+        &mut abef,
+        &mut cdgh,
+        &[_mm_add_epi32(lanes([w10, w11, 0, 0]), lanes(k8)); N],
+    );
     four_rounds(&mut abef, &mut cdgh, &[w12; N], 12);
     for i in 0..4 {
         four_rounds(&mut abef, &mut cdgh, &words[i], 16 + 4 * i);
@@ -73,7 +77,9 @@ fn first_hash_words<const N: usize>(midstate: &Midstate, lows: &[u32; N]) -> [u3
     }
     let mut first_words = [0; N];
     for n in 0..N {
-        first_words[n] = _mm_extract_epi32::<3>(abef[n]).cast_unsigned().wrapping_add(INITIAL[0]);
+        first_words[n] = _mm_extract_epi32::<3>(abef[n])
+            .cast_unsigned()
+            .wrapping_add(INITIAL[0]);
     }
     first_words
 }
@@ -106,7 +112,11 @@ fn next_words(w0: __m128i, w4: __m128i, w8: __m128i, w12: __m128i) -> __m128i {
 #[target_feature(enable = "sha,sse4.1,ssse3")]
 fn schedule<const N: usize>(words: &mut [Lanes<N>; 4], i: usize) {
     for n in 0..N {
-        let [w4, w8, w12] = [words[(i + 1) % 4][n], words[(i + 2) % 4][n], words[(i + 3) % 4][n]];
+        let [w4, w8, w12] = [
+            words[(i + 1) % 4][n],
+            words[(i + 2) % 4][n],
+            words[(i + 3) % 4][n],
+        ];
         words[i][n] = next_words(words[i][n], w4, w8, w12);
     }
 }

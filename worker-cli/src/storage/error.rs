@@ -15,7 +15,9 @@ pub enum StorageError {
         pid: Option<String>,
     },
     /// Written by a later version of this program.
-    #[error("the store has format {found}, this program reads up to {known}: it was written by a later version")]
+    #[error(
+        "the store has format {found}, this program reads up to {known}: it was written by a later version"
+    )]
     NewerFormat {
         /// The format found.
         found: u8,

@@ -1,6 +1,6 @@
 //! Reading the store: by hash, height, id or key; streaming where there may be much.
 
-use super::{Store, StorageError, StoredCheckpoint, db_error, decode};
+use super::{StorageError, Store, StoredCheckpoint, db_error, decode};
 use crate::machine::{ChainRead, Place, StoredHeader};
 use block_chain_common::codec::decode as decode_format;
 use block_chain_common::hash::{BlockHash, TxId, sha256};
@@ -17,7 +17,9 @@ impl StateView for Store {
     fn get(&self, key: &StateKey) -> Result<Option<StateValue>, StorageError> {
         let name = borsh::to_vec(key).map_err(|error| StorageError::damaged(error.to_string()))?;
         let found = self.get(&self.inner.keyspaces.state, &name)?;
-        found.map(|bytes| decode(&bytes, "an entry of the state")).transpose()
+        found
+            .map(|bytes| decode(&bytes, "an entry of the state"))
+            .transpose()
     }
 }
 
@@ -26,40 +28,56 @@ impl HistoryNodes for Store {
 
     fn node(&self, place: NodePlace) -> Result<Option<[u8; 32]>, StorageError> {
         let found = self.get(&self.inner.keyspaces.history, &history_key(place))?;
-        found.map(|bytes| decode(&bytes, "a node of the history tree")).transpose()
+        found
+            .map(|bytes| decode(&bytes, "a node of the history tree"))
+            .transpose()
     }
 }
 
 impl ChainRead for Store {
     fn header(&self, hash: &BlockHash) -> Result<Option<StoredHeader>, StorageError> {
         let found = self.get(&self.inner.keyspaces.headers, hash.as_bytes())?;
-        found.map(|bytes| decode(&bytes, &format!("header {hash}"))).transpose()
+        found
+            .map(|bytes| decode(&bytes, &format!("header {hash}")))
+            .transpose()
     }
 
     fn hash_at(&self, height: Height) -> Result<Option<BlockHash>, StorageError> {
         let found = self.get(&self.inner.keyspaces.heights, &height.to_key())?;
-        found.map(|bytes| decode(&bytes, &format!("the hash at height {height}"))).transpose()
+        found
+            .map(|bytes| decode(&bytes, &format!("the hash at height {height}")))
+            .transpose()
     }
 
     fn transactions(&self, hash: &BlockHash) -> Result<Option<Vec<Transaction>>, StorageError> {
-        let Some(stored) = self.header(hash)? else { return Ok(None) };
-        let transactions = self.stream_transactions(stored.header.height, hash).collect::<Result<Vec<_>, _>>()?;
+        let Some(stored) = self.header(hash)? else {
+            return Ok(None);
+        };
+        let transactions = self
+            .stream_transactions(stored.header.height, hash)
+            .collect::<Result<Vec<_>, _>>()?;
         let (count, found) = (stored.header.transaction_count, transactions.len());
         if u32::try_from(found) != Ok(count) {
             let height = stored.header.height;
-            return Err(StorageError::damaged(format!("block {height} has {found} transactions stored, not {count}")));
+            return Err(StorageError::damaged(format!(
+                "block {height} has {found} transactions stored, not {count}"
+            )));
         }
         Ok(Some(transactions))
     }
 
     fn undo(&self, hash: &BlockHash) -> Result<Option<StateDelta>, StorageError> {
         let found = self.get(&self.inner.keyspaces.undo, hash.as_bytes())?;
-        found.map(|bytes| decode(&bytes, &format!("the undo data of block {hash}"))).transpose()
+        found
+            .map(|bytes| decode(&bytes, &format!("the undo data of block {hash}")))
+            .transpose()
     }
 
     fn place(&self, id: &TxId) -> Result<Option<Place>, StorageError> {
         let found = self.get(&self.inner.keyspaces.tx_index, id.as_bytes())?;
-        found.map(|bytes| decode(&bytes, &format!("the place of transaction {id}"))).transpose()
+        found
+            .map(|bytes| decode(&bytes, &format!("the place of transaction {id}")))
+            .transpose()
     }
 
     fn state_hash(&self) -> Result<LatticeHash, StorageError> {
@@ -73,7 +91,9 @@ impl Store {
     /// # Errors
     /// Where reading fails.
     pub fn header_at(&self, height: Height) -> Result<Option<(BlockHash, Header)>, StorageError> {
-        let Some(hash) = self.hash_at(height)? else { return Ok(None) };
+        let Some(hash) = self.hash_at(height)? else {
+            return Ok(None);
+        };
         Ok(self.header(&hash)?.map(|stored| (hash, stored.header)))
     }
 
@@ -82,9 +102,16 @@ impl Store {
     /// # Errors
     /// Where reading fails.
     pub fn transaction(&self, place: Place) -> Result<Option<Transaction>, StorageError> {
-        let Some(hash) = self.hash_at(place.height)? else { return Ok(None) };
-        let found = self.get(&self.inner.keyspaces.bodies, &body_key(place.height, &hash, place.index))?;
-        found.map(|bytes| decode_transaction(&bytes, place.height)).transpose()
+        let Some(hash) = self.hash_at(place.height)? else {
+            return Ok(None);
+        };
+        let found = self.get(
+            &self.inner.keyspaces.bodies,
+            &body_key(place.height, &hash, place.index),
+        )?;
+        found
+            .map(|bytes| decode_transaction(&bytes, place.height))
+            .transpose()
     }
 
     /// A block's transactions in order, one at a time.
@@ -95,10 +122,11 @@ impl Store {
     ) -> impl Iterator<Item = Result<Transaction, StorageError>> + use<> {
         let (from, to) = (body_key(height, hash, 0), body_key(height, hash, u32::MAX));
         let dir = self.inner.dir.clone();
-        self.range(&self.inner.keyspaces.bodies, &from, &to).map(move |guard| {
-            let bytes = guard.value().map_err(|error| db_error("read", &dir, &error))?;
-            decode_transaction(&bytes, height)
-        })
+        self.range(&self.inner.keyspaces.bodies, &from, &to)
+            .map(move |guard| {
+                let bytes = guard.value().map_err(|error| db_error("read", &dir, &error))?;
+                decode_transaction(&bytes, height)
+            })
     }
 
     /// The ids of a block's transactions, in order.
@@ -110,7 +138,9 @@ impl Store {
         let entries = self.range(&self.inner.keyspaces.bodies, &from, &to);
         entries
             .map(|guard| {
-                let bytes = guard.value().map_err(|error| db_error("read", &self.inner.dir, &error))?;
+                let bytes = guard
+                    .value()
+                    .map_err(|error| db_error("read", &self.inner.dir, &error))?;
                 Ok(TxId::from_bytes(sha256(&[&bytes])))
             })
             .collect()
@@ -122,7 +152,10 @@ impl Store {
     /// Where reading fails.
     pub fn record(&self, key: &RecordKey) -> Result<Option<Place>, StorageError> {
         match StateView::get(self, &StateKey::Record(key.clone()))? {
-            Some(StateValue::Record(record)) => Ok(Some(Place { height: record.height, index: record.index })),
+            Some(StateValue::Record(record)) => Ok(Some(Place {
+                height: record.height,
+                index: record.index,
+            })),
             _ => Ok(None),
         }
     }
@@ -133,16 +166,39 @@ impl Store {
     /// Where reading fails.
     pub fn record_history(&self, key: &RecordKey, limit: usize) -> Result<Vec<Place>, StorageError> {
         let digest = sha256(&[key.as_slice()]);
-        let from = key_history_key(&digest, Place { height: Height::ZERO, index: 0 });
-        let to = key_history_key(&digest, Place { height: Height::new(u64::MAX), index: u32::MAX });
-        let entries = self.range(&self.inner.keyspaces.key_history, &from, &to).rev().take(limit);
+        let from = key_history_key(
+            &digest,
+            Place {
+                height: Height::ZERO,
+                index: 0,
+            },
+        );
+        let to = key_history_key(
+            &digest,
+            Place {
+                height: Height::new(u64::MAX),
+                index: u32::MAX,
+            },
+        );
+        let entries = self
+            .range(&self.inner.keyspaces.key_history, &from, &to)
+            .rev()
+            .take(limit);
         entries
             .map(|guard| {
-                let name = guard.key().map_err(|error| db_error("read", &self.inner.dir, &error))?;
-                let place = name.get(32..40).zip(name.get(40..44)).and_then(|(height, index)| {
-                    let height = Height::new(u64::from_be_bytes(height.try_into().ok()?));
-                    Some(Place { height, index: u32::from_be_bytes(index.try_into().ok()?) })
-                });
+                let name = guard
+                    .key()
+                    .map_err(|error| db_error("read", &self.inner.dir, &error))?;
+                let place = name
+                    .get(32..40)
+                    .zip(name.get(40..44))
+                    .and_then(|(height, index)| {
+                        let height = Height::new(u64::from_be_bytes(height.try_into().ok()?));
+                        Some(Place {
+                            height,
+                            index: u32::from_be_bytes(index.try_into().ok()?),
+                        })
+                    });
                 place.ok_or_else(|| StorageError::damaged("an entry of the key history"))
             })
             .collect()
@@ -160,12 +216,19 @@ impl Store {
     }
 
     /// The whole state, entry by entry. Read it through a [`Store::snapshot`].
-    pub fn state_entries(&self) -> impl Iterator<Item = Result<(StateKey, StateValue), StorageError>> + use<> {
+    pub fn state_entries(
+        &self,
+    ) -> impl Iterator<Item = Result<(StateKey, StateValue), StorageError>> + use<> {
         let dir = self.inner.dir.clone();
         let entries = self.range(&self.inner.keyspaces.state, &[], &[u8::MAX; 8]);
         entries.map(move |guard| {
-            let (key, value) = guard.into_inner().map_err(|error| db_error("read", &dir, &error))?;
-            Ok((decode(&key, "a name in the state")?, decode(&value, "an entry of the state")?))
+            let (key, value) = guard
+                .into_inner()
+                .map_err(|error| db_error("read", &dir, &error))?;
+            Ok((
+                decode(&key, "a name in the state")?,
+                decode(&value, "an entry of the state")?,
+            ))
         })
     }
 
@@ -174,15 +237,27 @@ impl Store {
     /// # Errors
     /// Where reading fails.
     pub fn mempool(&self) -> Result<Vec<(u64, CheckedTransaction)>, StorageError> {
-        let chain = decode(&self.get(&self.inner.keyspaces.meta, b"chain")?.unwrap_or_default(), "the chain's id")?;
+        let chain = decode(
+            &self
+                .get(&self.inner.keyspaces.meta, b"chain")?
+                .unwrap_or_default(),
+            "the chain's id",
+        )?;
         let entries = self.range(&self.inner.keyspaces.mempool, &[], &[u8::MAX; 9]);
         entries
             .map(|guard| {
-                let (key, value) = guard.into_inner().map_err(|error| db_error("read", &self.inner.dir, &error))?;
+                let (key, value) = guard
+                    .into_inner()
+                    .map_err(|error| db_error("read", &self.inner.dir, &error))?;
                 let number = <[u8; 8]>::try_from(key.as_ref());
-                let sequence = number.map(u64::from_be_bytes).or(Err(StorageError::damaged("a number in the mempool")))?;
-                let damaged = |error: String| StorageError::damaged(format!("transaction {sequence} that waits: {error}"));
-                let transaction = decode_format::<Transaction>(&value).map_err(|error| damaged(error.to_string()))?;
+                let sequence = number
+                    .map(u64::from_be_bytes)
+                    .or(Err(StorageError::damaged("a number in the mempool")))?;
+                let damaged = |error: String| {
+                    StorageError::damaged(format!("transaction {sequence} that waits: {error}"))
+                };
+                let transaction =
+                    decode_format::<Transaction>(&value).map_err(|error| damaged(error.to_string()))?;
                 let checked = CheckedTransaction::assume_signature_valid(transaction, chain);
                 Ok((sequence, checked.map_err(|error| damaged(error.to_string()))?))
             })
@@ -198,7 +273,9 @@ impl Store {
             let from = checkpoint_key(kind, size);
             let to = checkpoint_key(kind, u64::MAX);
             if let Some(guard) = self.range(&self.inner.keyspaces.checkpoints, &from, &to).next() {
-                let value = guard.value().map_err(|error| db_error("read", &self.inner.dir, &error))?;
+                let value = guard
+                    .value()
+                    .map_err(|error| db_error("read", &self.inner.dir, &error))?;
                 return decode(&value, "a checkpoint").map(Some);
             }
         }
@@ -238,5 +315,6 @@ pub(super) fn history_key(place: NodePlace) -> [u8; 9] {
 }
 
 fn decode_transaction(bytes: &[u8], height: Height) -> Result<Transaction, StorageError> {
-    decode_format(bytes).map_err(|error| StorageError::damaged(format!("a transaction of block {height}: {error}")))
+    decode_format(bytes)
+        .map_err(|error| StorageError::damaged(format!("a transaction of block {height}: {error}")))
 }

@@ -21,17 +21,35 @@ use std::sync::atomic::Ordering;
 /// Writes the genesis block into an empty database, synced.
 pub(super) fn create(db: &Database, keyspaces: &Keyspaces, spec: &CheckedSpec) -> fjall::Result<Head> {
     let header = spec.genesis().header.clone();
-    let head = Head { height: Height::ZERO, hash: header.hash() };
+    let head = Head {
+        height: Height::ZERO,
+        hash: header.hash(),
+    };
     let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
     batch.insert(&keyspaces.meta, "format", [FORMAT]);
     batch.insert(&keyspaces.meta, "chain", *spec.id().as_bytes());
-    batch.insert(&keyspaces.history, history_key(NodePlace { level: 0, index: 0 }), leaf_hash(&header.leaf_bytes()));
+    batch.insert(
+        &keyspaces.history,
+        history_key(NodePlace { level: 0, index: 0 }),
+        leaf_hash(&header.leaf_bytes()),
+    );
     batch.insert(&keyspaces.heights, head.height.to_key(), *head.hash.as_bytes());
-    batch.insert(&keyspaces.headers, *head.hash.as_bytes(), bytes(&StoredHeader { header, work: Work::ZERO }));
+    batch.insert(
+        &keyspaces.headers,
+        *head.hash.as_bytes(),
+        bytes(&StoredHeader {
+            header,
+            work: Work::ZERO,
+        }),
+    );
     for change in spec.genesis_state().changes() {
         put_state(&mut batch, keyspaces, change, change.after.as_ref());
     }
-    batch.insert(&keyspaces.meta, "state_hash", spec.genesis_state().hash_after().to_bytes());
+    batch.insert(
+        &keyspaces.meta,
+        "state_hash",
+        spec.genesis_state().hash_after().to_bytes(),
+    );
     batch.insert(&keyspaces.meta, "head", bytes(&head));
     batch.commit()?;
     Ok(head)
@@ -59,7 +77,9 @@ impl Store {
         for write in writes {
             batch.add(write)?;
         }
-        let Batch { batch, cached: after, .. } = batch;
+        let Batch {
+            batch, cached: after, ..
+        } = batch;
         // The cached head and the data change together for whoever takes a snapshot.
         let mut cached = self.inner.cached.write().unwrap_or_else(PoisonError::into_inner);
         batch.commit().map_err(|error| {
@@ -77,22 +97,49 @@ impl Store {
     pub fn replace_body(&self, block: &CheckedBlock) -> Result<(), StorageError> {
         let (hash, height) = (block.hash(), block.header().height);
         if self.hash_at(height)? != Some(hash) {
-            return Err(StorageError::Misuse(format!("block {hash} is not on the chain at height {height}")));
+            return Err(StorageError::Misuse(format!(
+                "block {hash} is not on the chain at height {height}"
+            )));
         }
         let keyspaces = &self.inner.keyspaces;
-        let parent = self.header(&block.header().previous)?.map_or(Work::ZERO, |parent| parent.work);
-        let work = self.header(&hash).ok().flatten().map_or(parent, |stored| stored.work);
+        let parent = self
+            .header(&block.header().previous)?
+            .map_or(Work::ZERO, |parent| parent.work);
+        let work = self
+            .header(&hash)
+            .ok()
+            .flatten()
+            .map_or(parent, |stored| stored.work);
         let mut batch = self.inner.db.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&keyspaces.headers, *hash.as_bytes(), bytes(&StoredHeader { header: block.header().clone(), work }));
-        for guard in self.range(&keyspaces.bodies, &body_key(height, &hash, 0), &body_key(height, &hash, u32::MAX)) {
-            let key = guard.key().map_err(|error| db_error("read", &self.inner.dir, &error))?;
+        batch.insert(
+            &keyspaces.headers,
+            *hash.as_bytes(),
+            bytes(&StoredHeader {
+                header: block.header().clone(),
+                work,
+            }),
+        );
+        for guard in self.range(
+            &keyspaces.bodies,
+            &body_key(height, &hash, 0),
+            &body_key(height, &hash, u32::MAX),
+        ) {
+            let key = guard
+                .key()
+                .map_err(|error| db_error("read", &self.inner.dir, &error))?;
             batch.remove(&keyspaces.bodies, key);
         }
         put_body(&mut batch, keyspaces, height, &hash, block.transactions());
         for (transaction, index) in block.transactions().iter().zip(0_u32..) {
-            batch.insert(&keyspaces.tx_index, *transaction.id().as_bytes(), bytes(&Place { height, index }));
+            batch.insert(
+                &keyspaces.tx_index,
+                *transaction.id().as_bytes(),
+                bytes(&Place { height, index }),
+            );
         }
-        batch.commit().map_err(|error| db_error("write", &self.inner.dir, &error))
+        batch
+            .commit()
+            .map_err(|error| db_error("write", &self.inner.dir, &error))
     }
 }
 
@@ -108,20 +155,42 @@ struct Batch<'a> {
 impl Batch<'_> {
     fn add(&mut self, write: &Write) -> Result<(), StorageError> {
         match write {
-            Write::Candidate { header, hash, transactions } => self.candidate(header, hash, transactions),
+            Write::Candidate {
+                header,
+                hash,
+                transactions,
+            } => self.candidate(header, hash, transactions),
             Write::Connect(connected) => self.connect(connected)?,
-            Write::Disconnect { hash, delta, hash_before } => self.disconnect(hash, delta, hash_before)?,
-            Write::MempoolAdd { sequence, transaction } => {
-                self.batch.insert(&self.keyspaces.mempool, sequence.to_be_bytes(), transaction.bytes());
+            Write::Disconnect {
+                hash,
+                delta,
+                hash_before,
+            } => self.disconnect(hash, delta, hash_before)?,
+            Write::MempoolAdd {
+                sequence,
+                transaction,
+            } => {
+                self.batch.insert(
+                    &self.keyspaces.mempool,
+                    sequence.to_be_bytes(),
+                    transaction.bytes(),
+                );
             }
             Write::MempoolRemove { sequence } => {
                 self.batch.remove(&self.keyspaces.mempool, sequence.to_be_bytes());
             }
             Write::Committed { size, note } => self.committed(*size, note)?,
             Write::Final { size, note } => {
-                let checkpoint = StoredCheckpoint { size: *size, note: note.clone() };
+                let checkpoint = StoredCheckpoint {
+                    size: *size,
+                    note: note.clone(),
+                };
                 let encoded = bytes(&checkpoint);
-                self.batch.insert(&self.keyspaces.checkpoints, checkpoint_key(FINAL, *size), encoded.clone());
+                self.batch.insert(
+                    &self.keyspaces.checkpoints,
+                    checkpoint_key(FINAL, *size),
+                    encoded.clone(),
+                );
                 self.batch.insert(&self.keyspaces.meta, "final", encoded);
                 self.cached.finalised = Some(checkpoint);
             }
@@ -135,8 +204,10 @@ impl Batch<'_> {
 
     fn candidate(&mut self, header: &StoredHeader, hash: &BlockHash, transactions: &[CheckedTransaction]) {
         let height = header.header.height;
-        self.batch.insert(&self.keyspaces.headers, *hash.as_bytes(), bytes(header));
-        self.batch.insert(&self.keyspaces.candidates, candidate_key(height, hash), []);
+        self.batch
+            .insert(&self.keyspaces.headers, *hash.as_bytes(), bytes(header));
+        self.batch
+            .insert(&self.keyspaces.candidates, candidate_key(height, hash), []);
         put_body(&mut self.batch, self.keyspaces, height, hash, transactions);
         self.bodies.insert(*hash);
     }
@@ -144,31 +215,54 @@ impl Batch<'_> {
     fn connect(&mut self, connected: &ConnectedBlock) -> Result<(), StorageError> {
         let block = connected.block();
         let (hash, height) = (block.hash(), block.header().height);
-        let Head { height: head_height, hash: head_hash } = self.cached.head;
+        let Head {
+            height: head_height,
+            hash: head_hash,
+        } = self.cached.head;
         if block.header().previous != head_hash || height != head_height.next() {
-            return Err(StorageError::Misuse(format!("block {height} does not follow the head, {head_height}")));
+            return Err(StorageError::Misuse(format!(
+                "block {height} does not follow the head, {head_height}"
+            )));
         }
-        let stored = StoredHeader { header: block.header().clone(), work: connected.tip().work };
+        let stored = StoredHeader {
+            header: block.header().clone(),
+            work: connected.tip().work,
+        };
         if !self.bodies.contains(&hash) && self.store.header(&hash)?.is_none() {
-            put_body(&mut self.batch, self.keyspaces, height, &hash, block.transactions());
+            put_body(
+                &mut self.batch,
+                self.keyspaces,
+                height,
+                &hash,
+                block.transactions(),
+            );
         }
-        self.batch.insert(&self.keyspaces.headers, *hash.as_bytes(), bytes(&stored));
-        self.batch.insert(&self.keyspaces.heights, height.to_key(), *hash.as_bytes());
+        self.batch
+            .insert(&self.keyspaces.headers, *hash.as_bytes(), bytes(&stored));
+        self.batch
+            .insert(&self.keyspaces.heights, height.to_key(), *hash.as_bytes());
         for (transaction, index) in block.transactions().iter().zip(0_u32..) {
             let place = Place { height, index };
-            self.batch.insert(&self.keyspaces.tx_index, *transaction.id().as_bytes(), bytes(&place));
+            self.batch.insert(
+                &self.keyspaces.tx_index,
+                *transaction.id().as_bytes(),
+                bytes(&place),
+            );
             if let Some(key) = put_key(transaction) {
                 let digest = sha256(&[key.as_slice()]);
-                self.batch.insert(&self.keyspaces.key_history, key_history_key(&digest, place), []);
+                self.batch
+                    .insert(&self.keyspaces.key_history, key_history_key(&digest, place), []);
             }
         }
         for change in connected.delta().changes() {
             put_state(&mut self.batch, self.keyspaces, change, change.after.as_ref());
         }
         for (place, node) in connected.history_nodes() {
-            self.batch.insert(&self.keyspaces.history, history_key(*place), *node);
+            self.batch
+                .insert(&self.keyspaces.history, history_key(*place), *node);
         }
-        self.batch.insert(&self.keyspaces.undo, *hash.as_bytes(), bytes(connected.delta()));
+        self.batch
+            .insert(&self.keyspaces.undo, *hash.as_bytes(), bytes(connected.delta()));
         self.set_head(Head { height, hash }, connected.delta().hash_after());
         Ok(())
     }
@@ -180,19 +274,27 @@ impl Batch<'_> {
         hash_before: &LatticeHash,
     ) -> Result<(), StorageError> {
         let height = self.cached.head.height;
-        let covered = self.cached.committed.as_ref().is_some_and(|checkpoint| height.get() < checkpoint.size);
+        let covered = self
+            .cached
+            .committed
+            .as_ref()
+            .is_some_and(|checkpoint| height.get() < checkpoint.size);
         if self.cached.head.hash != *hash || covered {
-            return Err(StorageError::Misuse(format!("block {hash} is not an uncommitted head and cannot be undone")));
+            return Err(StorageError::Misuse(format!(
+                "block {hash} is not an uncommitted head and cannot be undone"
+            )));
         }
         let lost = || StorageError::damaged(format!("block {height} is missing"));
         let stored = self.store.header(hash)?.ok_or_else(lost)?;
         for (transaction, index) in self.store.stream_transactions(height, hash).zip(0_u32..) {
             let transaction = transaction?;
-            self.batch.remove(&self.keyspaces.tx_index, *transaction.id().as_bytes());
+            self.batch
+                .remove(&self.keyspaces.tx_index, *transaction.id().as_bytes());
             if let Payload::Put { key, .. } = &transaction.payload {
                 let digest = sha256(&[key.as_slice()]);
                 let place = Place { height, index };
-                self.batch.remove(&self.keyspaces.key_history, key_history_key(&digest, place));
+                self.batch
+                    .remove(&self.keyspaces.key_history, key_history_key(&digest, place));
             }
         }
         for change in delta.changes() {
@@ -200,13 +302,24 @@ impl Batch<'_> {
         }
         self.batch.remove(&self.keyspaces.undo, *hash.as_bytes());
         self.batch.remove(&self.keyspaces.heights, height.to_key());
-        self.batch.insert(&self.keyspaces.candidates, candidate_key(height, hash), []);
-        self.set_head(Head { height: height.previous(), hash: stored.header.previous }, hash_before);
+        self.batch
+            .insert(&self.keyspaces.candidates, candidate_key(height, hash), []);
+        self.set_head(
+            Head {
+                height: height.previous(),
+                hash: stored.header.previous,
+            },
+            hash_before,
+        );
         Ok(())
     }
 
     fn committed(&mut self, size: u64, note: &str) -> Result<(), StorageError> {
-        let before = self.cached.committed.as_ref().map_or(0, |checkpoint| checkpoint.size);
+        let before = self
+            .cached
+            .committed
+            .as_ref()
+            .map_or(0, |checkpoint| checkpoint.size);
         for height in (before..size).map(Height::new) {
             if let Some(hash) = self.store.hash_at(height)? {
                 self.batch.remove(&self.keyspaces.undo, *hash.as_bytes());
@@ -214,13 +327,22 @@ impl Batch<'_> {
         }
         let beyond = Height::new(size).to_key();
         for guard in self.store.range(&self.keyspaces.candidates, &[], &beyond) {
-            let key = guard.key().map_err(|error| db_error("read", &self.store.inner.dir, &error))?;
+            let key = guard
+                .key()
+                .map_err(|error| db_error("read", &self.store.inner.dir, &error))?;
             self.batch.remove(&self.keyspaces.candidates, key.clone());
             self.drop_candidate(&key)?;
         }
-        let checkpoint = StoredCheckpoint { size, note: note.to_owned() };
+        let checkpoint = StoredCheckpoint {
+            size,
+            note: note.to_owned(),
+        };
         let encoded = bytes(&checkpoint);
-        self.batch.insert(&self.keyspaces.checkpoints, checkpoint_key(COMMITTED, size), encoded.clone());
+        self.batch.insert(
+            &self.keyspaces.checkpoints,
+            checkpoint_key(COMMITTED, size),
+            encoded.clone(),
+        );
         self.batch.insert(&self.keyspaces.meta, "committed", encoded);
         self.cached.committed = Some(checkpoint);
         Ok(())
@@ -229,7 +351,10 @@ impl Batch<'_> {
     /// Removes a candidate's header and body, unless it is on the chain by now.
     fn drop_candidate(&mut self, key: &[u8]) -> Result<(), StorageError> {
         let parts = key.split_first_chunk::<8>().and_then(|(height, hash)| {
-            Some((Height::new(u64::from_be_bytes(*height)), BlockHash::from_bytes(hash.try_into().ok()?)))
+            Some((
+                Height::new(u64::from_be_bytes(*height)),
+                BlockHash::from_bytes(hash.try_into().ok()?),
+            ))
         });
         let (height, hash) = parts.ok_or_else(|| StorageError::damaged("a candidate's name"))?;
         if self.store.hash_at(height)? == Some(hash) {
@@ -238,7 +363,9 @@ impl Batch<'_> {
         self.batch.remove(&self.keyspaces.headers, *hash.as_bytes());
         let (from, to) = (body_key(height, &hash, 0), body_key(height, &hash, u32::MAX));
         for guard in self.store.range(&self.keyspaces.bodies, &from, &to) {
-            let key = guard.key().map_err(|error| db_error("read", &self.store.inner.dir, &error))?;
+            let key = guard
+                .key()
+                .map_err(|error| db_error("read", &self.store.inner.dir, &error))?;
             self.batch.remove(&self.keyspaces.bodies, key);
         }
         Ok(())
@@ -246,7 +373,8 @@ impl Batch<'_> {
 
     fn set_head(&mut self, head: Head, state_hash: &LatticeHash) {
         self.batch.insert(&self.keyspaces.meta, "head", bytes(&head));
-        self.batch.insert(&self.keyspaces.meta, "state_hash", state_hash.to_bytes());
+        self.batch
+            .insert(&self.keyspaces.meta, "state_hash", state_hash.to_bytes());
         self.cached.head = head;
     }
 }
@@ -259,7 +387,11 @@ fn put_body(
     transactions: &[CheckedTransaction],
 ) {
     for (transaction, index) in transactions.iter().zip(0_u32..) {
-        batch.insert(&keyspaces.bodies, body_key(height, hash, index), transaction.bytes());
+        batch.insert(
+            &keyspaces.bodies,
+            body_key(height, hash, index),
+            transaction.bytes(),
+        );
     }
 }
 

@@ -1,0 +1,164 @@
+//! What the coordinator refuses, each with its code and HTTP status, in one table.
+
+use crate::store::StoreError;
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
+use block_chain_common::coordinator_api::{API_VERSION, ApiError};
+use block_chain_common::limits::MAX_CHAIN_WORKERS;
+use block_chain_common::quantity::Term;
+use uuid::Uuid;
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The body or a parameter cannot be read, or breaks a limit.
+    #[error("{0}")]
+    Malformed(String),
+    /// The worker speaks another version.
+    #[error("the worker speaks version {found} of the interface, this coordinator {API_VERSION}")]
+    Version {
+        /// The worker's version.
+        found: u32,
+    },
+    /// There is no such chain.
+    #[error("there is no chain {name:?}")]
+    UnknownChain {
+        /// The name asked for.
+        name: String,
+    },
+    /// There is no such worker, or it is no member of the chain.
+    #[error("worker {id} is not a member of chain {chain:?}")]
+    UnknownWorker {
+        /// The worker.
+        id: Uuid,
+        /// The chain.
+        chain: String,
+    },
+    /// The challenge is over, was used, or was never given; or its signature is wrong.
+    #[error("{0}")]
+    Challenge(&'static str),
+    /// The join token is wrong or missing.
+    #[error("the join token is {0}")]
+    JoinToken(&'static str),
+    /// The worker's token is wrong or missing.
+    #[error("the worker's token is {0}")]
+    WorkerToken(&'static str),
+    /// The chain has as many workers as it may.
+    #[error("chain {chain:?} has {MAX_CHAIN_WORKERS} workers, no more are allowed")]
+    Full {
+        /// The chain.
+        chain: String,
+    },
+    /// Too much of something is out already.
+    #[error("{0}")]
+    Busy(String),
+    /// AGR-3: only the leader of the term commits.
+    #[error("AGR-3: term {found} is not the term of a leader that asks, term {current} is current")]
+    StaleTerm {
+        /// The term given.
+        found: Term,
+        /// The term now.
+        current: Term,
+    },
+    /// AGR-4: a checkpoint follows the last one.
+    #[error("AGR-4: the checkpoint follows one of {found} blocks, the last one covers {current}")]
+    StaleCheckpoint {
+        /// The size given.
+        found: u64,
+        /// The size there is.
+        current: u64,
+    },
+    /// AGR-5: a majority of members has acknowledged the block.
+    #[error("AGR-5: {found} members acknowledge the block, {needed} are needed")]
+    NoQuorum {
+        /// Valid acknowledgements of distinct members.
+        found: usize,
+        /// A majority.
+        needed: usize,
+    },
+    /// AGR-6: the checkpoint is consistent with the last one.
+    #[error("AGR-6: the consistency proof does not lead from {old} to {new} blocks")]
+    Inconsistent {
+        /// The last checkpoint's size.
+        old: u64,
+        /// The new one's.
+        new: u64,
+    },
+    /// AGR-7: a cosignature is for a checkpoint there is, by the worker itself.
+    #[error("AGR-7: {0}")]
+    Cosignature(String),
+    /// AGR-8: a worker knows more than this coordinator: it was restored from a backup.
+    #[error(
+        "AGR-8: the worker has seen term {worker_term} and a checkpoint of {worker_size} blocks, this coordinator knows term {term} and {size} blocks"
+    )]
+    Behind {
+        /// The worker's term.
+        worker_term: u64,
+        /// The worker's checkpoint.
+        worker_size: u64,
+        /// The term here.
+        term: u64,
+        /// The checkpoint here.
+        size: u64,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ServiceError {
+    fn code_and_status(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::Malformed(_) => ("malformed", StatusCode::BAD_REQUEST),
+            Self::Version { .. } => ("version", StatusCode::UPGRADE_REQUIRED),
+            Self::UnknownChain { .. } => ("unknown_chain", StatusCode::NOT_FOUND),
+            Self::UnknownWorker { .. } => ("unknown_worker", StatusCode::NOT_FOUND),
+            Self::Challenge(_) => ("challenge", StatusCode::FORBIDDEN),
+            Self::JoinToken(_) => ("join_token", StatusCode::FORBIDDEN),
+            Self::WorkerToken(_) => ("worker_token", StatusCode::UNAUTHORIZED),
+            Self::Full { .. } => ("full", StatusCode::CONFLICT),
+            Self::Busy(_) => ("busy", StatusCode::TOO_MANY_REQUESTS),
+            Self::StaleTerm { .. } => ("stale_term", StatusCode::CONFLICT),
+            Self::StaleCheckpoint { .. } => ("stale_checkpoint", StatusCode::CONFLICT),
+            Self::NoQuorum { .. } => ("no_quorum", StatusCode::CONFLICT),
+            Self::Inconsistent { .. } => ("inconsistent", StatusCode::CONFLICT),
+            Self::Cosignature(_) => ("cosignature", StatusCode::CONFLICT),
+            Self::Behind { .. } => ("coordinator_behind", StatusCode::CONFLICT),
+            Self::Store(_) => ("database", StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::JoinToken(_) => {
+                Some("register --token TOKEN, with the token that the server printed at its first start")
+            }
+            Self::WorkerToken(_) | Self::UnknownWorker { .. } => {
+                Some("register again: the same key gets the same id")
+            }
+            Self::Version { .. } => Some("run the same version of block-chain-server and block-chain-worker"),
+            Self::Behind { .. } => {
+                Some("the coordinator was restored from an old backup; restore a newer one")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl ResponseError for ServiceError {
+    fn status_code(&self) -> StatusCode {
+        self.code_and_status().1
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let (code, status) = self.code_and_status();
+        if status.is_server_error() {
+            tracing::error!(error = %self, "a request failed");
+        }
+        HttpResponse::build(status).json(ApiError {
+            code: code.to_owned(),
+            message: self.to_string(),
+            hint: self.hint().map(str::to_owned),
+        })
+    }
+}

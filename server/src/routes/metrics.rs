@@ -1,0 +1,85 @@
+//! Figures for Prometheus.
+
+use super::{State, call, now};
+use crate::error::ServiceError;
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+/// What the coordinator counts.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    chains: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Never with the names below; the type is that of the registry.
+    pub fn new() -> prometheus::Result<Self> {
+        let requests = Opts::new(
+            "block_chain_server_requests_total",
+            "requests answered, by method and status",
+        );
+        let requests = IntCounterVec::new(requests, &["method", "status"])?;
+        let chains = Opts::new(
+            "block_chain_server_chain",
+            "of each chain: members, alive, term, committed, final",
+        );
+        let chains = IntGaugeVec::new(chains, &["chain", "what"])?;
+        let registry = Registry::new();
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(chains.clone()))?;
+        Ok(Self {
+            registry,
+            requests,
+            chains,
+        })
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, method: &str, status: u16) {
+        self.requests
+            .with_label_values(&[method, &status.to_string()])
+            .inc();
+    }
+}
+
+pub(super) async fn show(state: Data<State>) -> Result<HttpResponse, ServiceError> {
+    let views = call(&state, |service| {
+        service
+            .chains()?
+            .iter()
+            .map(|chain| service.view(&chain.name, now()))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    for view in views.await? {
+        let alive = view.members.iter().filter(|member| member.alive).count();
+        let figures = [
+            ("members", u64::try_from(view.members.len()).unwrap_or(u64::MAX)),
+            ("alive", u64::try_from(alive).unwrap_or(u64::MAX)),
+            ("term", view.term.get()),
+            (
+                "committed",
+                view.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
+            ),
+            ("final", view.final_size),
+        ];
+        for (what, figure) in figures {
+            let figure = i64::try_from(figure).unwrap_or(i64::MAX);
+            state
+                .metrics
+                .chains
+                .with_label_values(&[view.chain.as_str(), what])
+                .set(figure);
+        }
+    }
+    let text = TextEncoder::new().encode_to_string(&state.metrics.registry.gather());
+    let text = text.map_err(|error| ServiceError::Busy(error.to_string()))?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4")
+        .body(text))
+}

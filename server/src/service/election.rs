@@ -1,0 +1,114 @@
+//! Who leads: elected in the transaction that increments the term.
+
+use super::{Service, chain_row, from_sql, to_sql};
+use crate::error::ServiceError;
+use crate::store::{MemberRow, Tx};
+use block_chain_common::coordinator_api::Event;
+use block_chain_common::quantity::{Term, Timestamp};
+use std::cmp::Reverse;
+
+impl Service {
+    /// Elects where there is no leader, or it is silent past its lease; evicts members that are silent for long.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub fn tick(&self, now: Timestamp) -> Result<(), ServiceError> {
+        let events = self.store.transaction(|tx| {
+            let mut events = Vec::new();
+            for chain in tx.chains()? {
+                self.evict_one(tx, &chain.name, now, &mut events)?;
+                self.elect_if_needed(tx, &chain.name, now, &mut events)?;
+            }
+            Ok::<_, ServiceError>(events)
+        })?;
+        self.tell(events);
+        Ok(())
+    }
+
+    /// One at a time, so that a majority before and one after always share a member.
+    fn evict_one(
+        &self,
+        tx: &mut dyn Tx,
+        chain: &str,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ServiceError> {
+        let members = tx.members(chain)?;
+        let silent_ms = |member: &MemberRow| now.get().saturating_sub(from_sql(member.last_seen_ms));
+        let longest = members
+            .iter()
+            .map(|(member, _)| member)
+            .max_by_key(|member| silent_ms(member));
+        if let Some(member) = longest.filter(|member| silent_ms(member) > self.settings.evict_after_ms)
+            && members.len() > 1
+        {
+            tracing::warn!(
+                worker = member.worker,
+                chain,
+                "a silent worker is taken out of the quorum"
+            );
+            tx.remove_member(chain, &member.worker)?;
+            events.push(Event::Members {
+                chain: chain.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_alive(&self, member: &MemberRow, now: Timestamp) -> bool {
+        now.get().saturating_sub(from_sql(member.last_seen_ms)) <= self.settings.lease_ms
+    }
+
+    /// Among live members that hold the last committed block: the best head, then the longest registered.
+    pub(super) fn elect_if_needed(
+        &self,
+        tx: &mut dyn Tx,
+        chain: &str,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ServiceError> {
+        let chain = chain_row(tx, chain)?;
+        let members: Vec<MemberRow> = tx
+            .members(&chain.name)?
+            .into_iter()
+            .map(|(member, _)| member)
+            .collect();
+        let leads =
+            |member: &&MemberRow| chain.leader.as_ref() == Some(&member.worker) && self.is_alive(member, now);
+        if members.iter().any(|member| leads(&member)) {
+            return Ok(());
+        }
+        let last = tx
+            .last_checkpoint(&chain.name)?
+            .map_or(0, |checkpoint| checkpoint.size.saturating_sub(1));
+        let able = members
+            .iter()
+            .filter(|member| self.is_alive(member, now) && member.committed >= last);
+        let best = able.max_by_key(|member| (member.height, Reverse((member.joined, member.worker.clone()))));
+        match best {
+            Some(member) => {
+                let term = Term::new(from_sql(chain.term)).next();
+                tx.set_leader(
+                    &chain.name,
+                    to_sql(term.get()),
+                    Some(&member.worker),
+                    to_sql(now.get()),
+                )?;
+                tracing::info!(chain = chain.name, %term, leader = member.worker, "a leader is elected");
+                events.push(Event::Leader {
+                    chain: chain.name,
+                    term,
+                });
+            }
+            None if chain.leader.is_some()
+                && !members.iter().any(|m| chain.leader.as_ref() == Some(&m.worker)) =>
+            {
+                // It left and nobody can follow yet: the term stays, so its old proposals still cannot be another's.
+                tx.set_leader(&chain.name, chain.term, None, to_sql(now.get()))?;
+                events.push(Event::Members { chain: chain.name });
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}

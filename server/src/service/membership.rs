@@ -1,0 +1,378 @@
+//! Registration, heartbeats, leaving: who is a member of a chain.
+
+use super::{Service, chain_row, from_sql, random_hex, to_sql};
+use crate::error::ServiceError;
+use crate::store::{ChainRow, MemberRow, Tx, WorkerRow};
+use block_chain_common::coordinator_api::{
+    API_VERSION, ChainView, Challenge, Event, Heartbeat, Left, RegisterRequest, Registration,
+    registration_bytes,
+};
+use block_chain_common::hash::{BlockHash, sha256};
+use block_chain_common::limits::{MAX_CHAIN_WORKERS, check_name};
+use block_chain_common::quantity::Timestamp;
+use std::net::SocketAddr;
+use uuid::Uuid;
+
+/// How long a challenge is good for.
+const CHALLENGE_MS: u64 = 60_000;
+/// Challenges that may be out at a time.
+const MAX_CHALLENGES: i64 = 10_000;
+/// Workers that may ever be registered with one coordinator.
+const MAX_WORKERS: i64 = 1_000_000;
+/// Addresses that a worker may give.
+const MAX_ADDRESSES: usize = 16;
+/// The length of the URL of a worker's page.
+const MAX_API_BYTES: usize = 256;
+
+/// Times of the coordinator, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How often workers are to be heard.
+    pub heartbeat_ms: u64,
+    /// How long a worker counts as alive after it was heard.
+    pub lease_ms: u64,
+    /// After how long a silent worker is taken out of the quorum.
+    pub evict_after_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 2_000,
+            lease_ms: 6_000,
+            evict_after_ms: 60_000,
+        }
+    }
+}
+
+/// A worker that has shown its token.
+#[derive(Debug, Clone)]
+pub struct Capability {
+    /// The worker.
+    pub worker: Uuid,
+    /// Its key, in hex.
+    pub public_key: String,
+}
+
+impl Service {
+    /// A nonce to sign.
+    ///
+    /// # Errors
+    /// Where too many are out, or the database fails.
+    pub fn challenge(&self, now: Timestamp) -> Result<Challenge, ServiceError> {
+        let challenge = random_hex::<32>().map_err(|error| ServiceError::Busy(error.to_string()))?;
+        let expires = to_sql(now.get().saturating_add(CHALLENGE_MS));
+        self.store.transaction(|tx| {
+            tx.add_challenge(&challenge, expires, to_sql(now.get()))?;
+            if tx.count_challenges()? > MAX_CHALLENGES {
+                return Err(ServiceError::Busy(format!(
+                    "{MAX_CHALLENGES} challenges are out, no more are given now"
+                )));
+            }
+            Ok(())
+        })?;
+        Ok(Challenge {
+            challenge: challenge.to_string(),
+        })
+    }
+
+    /// Makes a worker a member of a chain: the same key gets the same id, and a new token.
+    ///
+    /// # Errors
+    /// Where the challenge, signature, token, name or an address is not good.
+    pub fn register(&self, request: &RegisterRequest, now: Timestamp) -> Result<Registration, ServiceError> {
+        if request.api_version != API_VERSION {
+            return Err(ServiceError::Version {
+                found: request.api_version,
+            });
+        }
+        if let Some(name) = &request.name {
+            check_name(name).map_err(|error| ServiceError::Malformed(error.to_string()))?;
+        }
+        check_addresses(&request.addresses, request.api.as_deref())?;
+        self.check_join_token(request.token.as_deref())?;
+        let signed = registration_bytes(&request.challenge, &request.chain, &request.public_key);
+        if request.public_key.verify(&signed, &request.signature).is_err() {
+            return Err(ServiceError::Challenge(
+                "the registration is not signed by its key",
+            ));
+        }
+        let token = random_hex::<32>().map_err(|error| ServiceError::Busy(error.to_string()))?;
+        let token_hash = hex::encode(sha256(&[token.as_bytes()]));
+        let new_id = Uuid::new_v4();
+        let key = request.public_key.to_string();
+        let (id, chain, view, events) = self.store.transaction(|tx| {
+            if !tx.take_challenge(&request.challenge, to_sql(now.get()))? {
+                return Err(ServiceError::Challenge(
+                    "the challenge is unknown, used, or older than a minute",
+                ));
+            }
+            let chain = chain_row(tx, &request.chain)?;
+            let id = match tx.worker_of_key(&key)? {
+                Some(worker) => {
+                    let name = request.name.clone().or(worker.name);
+                    tx.set_worker(&worker.id, name.as_deref(), &token_hash)?;
+                    worker.id
+                }
+                None => {
+                    let id = new_id.to_string();
+                    self.add_worker(
+                        tx,
+                        &id,
+                        Some(key.clone()),
+                        request.name.clone(),
+                        Some(token_hash.clone()),
+                        now,
+                    )?;
+                    id
+                }
+            };
+            self.join(tx, &chain, &id, request, now)?;
+            let mut events = vec![Event::Members {
+                chain: chain.name.clone(),
+            }];
+            self.elect_if_needed(tx, &chain.name, now, &mut events)?;
+            let chain = chain_row(tx, &chain.name)?;
+            let view = self.view_in(tx, &chain, now)?;
+            Ok((id, chain, view, events))
+        })?;
+        self.tell(events);
+        let worker_id = parse_id(&id)?;
+        // The id in front says whose it is, so that one look-up finds it.
+        let worker_token = format!("{worker_id}.{}", token.as_str());
+        Ok(Registration {
+            worker_id,
+            worker_token,
+            chain: self.chain_info(&chain)?,
+            view,
+        })
+    }
+
+    /// An id without a key, as system 1 gave them: recorded, and never a member of a quorum.
+    ///
+    /// # Errors
+    /// Where there are too many, or the database fails.
+    pub fn register_without_key(&self, now: Timestamp) -> Result<Uuid, ServiceError> {
+        let id = Uuid::new_v4();
+        self.store
+            .transaction(|tx| self.add_worker(tx, &id.to_string(), None, None, None, now))?;
+        Ok(id)
+    }
+
+    fn add_worker(
+        &self,
+        tx: &mut dyn Tx,
+        id: &str,
+        public_key: Option<String>,
+        name: Option<String>,
+        token_hash: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        if tx.count_workers()? >= MAX_WORKERS {
+            return Err(ServiceError::Busy(format!(
+                "{MAX_WORKERS} workers are registered, no more are allowed"
+            )));
+        }
+        let id = id.to_owned();
+        Ok(tx.add_worker(&WorkerRow {
+            id,
+            public_key,
+            name,
+            token_hash,
+            registered_ms: to_sql(now.get()),
+        })?)
+    }
+
+    fn join(
+        &self,
+        tx: &mut dyn Tx,
+        chain: &ChainRow,
+        id: &str,
+        request: &RegisterRequest,
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        let members = tx.members(&chain.name)?;
+        let mut member = match members.iter().find(|(member, _)| member.worker == id) {
+            Some((member, _)) => member.clone(),
+            None if members.len() >= MAX_CHAIN_WORKERS => {
+                return Err(ServiceError::Full {
+                    chain: chain.name.clone(),
+                });
+            }
+            None => MemberRow {
+                chain: chain.name.clone(),
+                worker: id.to_owned(),
+                joined: to_sql(now.get()),
+                addresses: "[]".to_owned(),
+                api: None,
+                last_seen_ms: 0,
+                height: 0,
+                head: BlockHash::ZERO.to_string(),
+                committed: 0,
+            },
+        };
+        member.last_seen_ms = to_sql(now.get());
+        if !request.addresses.is_empty() {
+            member.addresses = addresses_json(&request.addresses);
+        }
+        if request.api.is_some() {
+            member.api.clone_from(&request.api);
+        }
+        Ok(tx.put_member(&member)?)
+    }
+
+    /// Whose token this is.
+    ///
+    /// # Errors
+    /// Where it is the token of no worker, or not of this one.
+    pub fn authenticate(
+        &self,
+        worker: Option<Uuid>,
+        token: Option<&str>,
+    ) -> Result<Capability, ServiceError> {
+        let token = token.ok_or(ServiceError::WorkerToken("missing"))?;
+        let (id, secret) = token
+            .split_once('.')
+            .ok_or(ServiceError::WorkerToken("malformed"))?;
+        let id = Uuid::parse_str(id).or(Err(ServiceError::WorkerToken("malformed")))?;
+        let found = self
+            .store
+            .transaction(|tx| Ok::<_, ServiceError>(tx.worker(&id.to_string())?))?;
+        let given = hex::encode(sha256(&[secret.as_bytes()]));
+        // Hashes are compared, so a difference in time says nothing of the token.
+        let fits = |row: &WorkerRow| row.token_hash.as_deref() == Some(given.as_str());
+        match found.filter(fits) {
+            Some(WorkerRow {
+                public_key: Some(public_key),
+                ..
+            }) if worker.is_none_or(|worker| worker == id) => Ok(Capability {
+                worker: id,
+                public_key,
+            }),
+            _ => Err(ServiceError::WorkerToken("wrong")),
+        }
+    }
+
+    /// A worker lives. One that was evicted is a member again.
+    ///
+    /// # Errors
+    /// Where the worker knows more than this coordinator, or left.
+    pub fn heartbeat(
+        &self,
+        who: &Capability,
+        beat: &Heartbeat,
+        now: Timestamp,
+    ) -> Result<ChainView, ServiceError> {
+        check_addresses(&beat.addresses, beat.api.as_deref())?;
+        let (view, events) = self.store.transaction(|tx| {
+            let chain = chain_row(tx, &beat.chain)?;
+            let size = tx
+                .last_checkpoint(&chain.name)?
+                .map_or(0, |last| from_sql(last.size));
+            let term = from_sql(chain.term);
+            if beat.checkpoint_size > size || beat.term.get() > term {
+                let (worker_term, worker_size) = (beat.term.get(), beat.checkpoint_size);
+                return Err(ServiceError::Behind {
+                    worker_term,
+                    worker_size,
+                    term,
+                    size,
+                });
+            }
+            let members = tx.members(&chain.name)?;
+            let id = who.worker.to_string();
+            let known = members
+                .iter()
+                .find(|(member, _)| member.worker == id)
+                .map(|(member, _)| member.clone());
+            let mut events = Vec::new();
+            let addresses = addresses_json(&beat.addresses);
+            if known
+                .as_ref()
+                .is_none_or(|known| known.addresses != addresses || known.api != beat.api)
+            {
+                events.push(Event::Members {
+                    chain: chain.name.clone(),
+                });
+            }
+            tx.put_member(&MemberRow {
+                chain: chain.name.clone(),
+                worker: id,
+                joined: known.map_or(to_sql(now.get()), |known| known.joined),
+                addresses,
+                api: beat.api.clone(),
+                last_seen_ms: to_sql(now.get()),
+                height: to_sql(beat.height.get()),
+                head: beat.head.to_string(),
+                committed: to_sql(beat.committed.get()),
+            })?;
+            self.elect_if_needed(tx, &chain.name, now, &mut events)?;
+            let chain = chain_row(tx, &chain.name)?;
+            Ok((self.view_in(tx, &chain, now)?, events))
+        })?;
+        self.tell(events);
+        Ok(view)
+    }
+
+    /// A worker leaves; if it led, another is elected at once.
+    ///
+    /// # Errors
+    /// Where there is no such chain.
+    pub fn leave(&self, who: &Capability, chain: &str, now: Timestamp) -> Result<Left, ServiceError> {
+        let (left, events) = self.store.transaction(|tx| {
+            let chain = chain_row(tx, chain)?;
+            let left = tx.remove_member(&chain.name, &who.worker.to_string())?;
+            let mut events = vec![Event::Members {
+                chain: chain.name.clone(),
+            }];
+            self.elect_if_needed(tx, &chain.name, now, &mut events)?;
+            Ok::<_, ServiceError>((left, events))
+        })?;
+        self.tell(events);
+        Ok(Left { left })
+    }
+
+    fn check_join_token(&self, given: Option<&str>) -> Result<(), ServiceError> {
+        match (self.join_token, given) {
+            (None, _) => Ok(()),
+            (Some(_), None) => Err(ServiceError::JoinToken("missing")),
+            (Some(expected), Some(given)) if sha256(&[given.as_bytes()]) == expected => Ok(()),
+            (Some(_), Some(_)) => Err(ServiceError::JoinToken("wrong")),
+        }
+    }
+}
+
+pub(super) fn parse_id(id: &str) -> Result<Uuid, ServiceError> {
+    let damaged = |_| crate::store::StoreError::Damaged(format!("worker id {id:?}"));
+    Ok(Uuid::parse_str(id).map_err(damaged)?)
+}
+
+fn addresses_json(addresses: &[String]) -> String {
+    serde_json::Value::from(addresses).to_string()
+}
+
+fn check_addresses(addresses: &[String], api: Option<&str>) -> Result<(), ServiceError> {
+    if addresses.len() > MAX_ADDRESSES {
+        let found = addresses.len();
+        return Err(ServiceError::Malformed(format!(
+            "{found} addresses, at most {MAX_ADDRESSES} are allowed"
+        )));
+    }
+    if let Some(bad) = addresses
+        .iter()
+        .find(|address| address.parse::<SocketAddr>().is_err())
+    {
+        let shown: String = bad.chars().take(80).collect();
+        return Err(ServiceError::Malformed(format!(
+            "address {shown:?} is not IP:PORT"
+        )));
+    }
+    let is_url =
+        |url: &str| url.len() <= MAX_API_BYTES && (url.starts_with("http://") || url.starts_with("https://"));
+    match api.filter(|url| !is_url(url)) {
+        Some(_) => Err(ServiceError::Malformed(format!(
+            "the worker's page is no http URL of at most {MAX_API_BYTES} bytes"
+        ))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,182 @@
+//! What the server is told: flags, over `BLOCK_CHAIN_*` variables, over a TOML file.
+
+use block_chain_common::chain_spec::{ChainSpec, ProofSpec};
+use block_chain_common::quantity::Amount;
+use block_chain_common::work::Target;
+use clap::{Parser, ValueEnum};
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The largest difficulty that a flag may ask for, in leading zero bits: years of work for one machine.
+const MAX_DIFFICULTY: u8 = 64;
+
+/// The coordinator of a private blockchain: ids, leaders, checkpoints. It holds no blocks.
+#[derive(Debug, Clone, Default, Parser, Serialize, Deserialize)]
+#[command(name = "block-chain-server", version)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where to listen [default: 127.0.0.1:18000]; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<SocketAddr>,
+    /// Where the database and keys are [default: block-chain-server in the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// PostgreSQL in place of the SQLite file; several servers may share it
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<String>,
+    /// What a worker must show to register; made and printed once when listening beyond loopback
+    #[arg(long, value_name = "TOKEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_token: Option<String>,
+    /// Ask for no join token, even beyond loopback
+    #[arg(long, conflicts_with = "join_token")]
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub open: bool,
+    /// TLS: the certificate chain, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// TLS: the private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// TLS with a certificate made here, whose fingerprint is printed
+    #[arg(long, conflicts_with = "tls_cert")]
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub tls_self_signed: bool,
+    /// Chain main, at the first start: how blocks are proven [default: work]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofFlag>,
+    /// Chain main, at the first start: leading zero bits of the easiest hash [default: 20]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(0..=i64::from(MAX_DIFFICULTY)))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difficulty: Option<u8>,
+    /// Chain main, at the first start: the interval between blocks; 0: on demand only, fixed difficulty [default: 15000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_interval_ms: Option<u64>,
+    /// Chain main, at the first start: what a block pays its producer [default: 1]
+    #[arg(long, value_name = "AMOUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward: Option<u64>,
+    /// How often workers are to be heard [default: 2000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms: Option<u64>,
+    /// How long a worker counts as alive after it was heard [default: 6000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    /// After how long a silent worker is taken out of the quorum [default: 60000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evict_after_ms: Option<u64>,
+    /// A TOML file with the same names as these flags
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Say more in the log
+    #[arg(short, long)]
+    #[serde(skip)]
+    pub verbose: bool,
+}
+
+/// How chain main is proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProofFlag {
+    /// Proof of work.
+    Work,
+    /// Proof of authority: the leader signs.
+    Authority,
+}
+
+impl Settings {
+    /// The flags over the variables over the file.
+    ///
+    /// # Errors
+    /// Where the file or a variable cannot be read.
+    pub fn resolve(self) -> Result<Self, Box<figment::Error>> {
+        let mut figment = Figment::new();
+        if let Some(file) = &self.config {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let names = [
+            "bind",
+            "data_dir",
+            "database_url",
+            "join_token",
+            "open",
+            "tls_cert",
+            "tls_key",
+            "tls_self_signed",
+        ];
+        let variables = Env::prefixed("BLOCK_CHAIN_").only(&names);
+        let merged: Self = figment
+            .merge(variables)
+            .merge(Serialized::defaults(&self))
+            .extract()
+            .map_err(Box::new)?;
+        Ok(Self {
+            config: self.config,
+            verbose: self.verbose,
+            ..merged
+        })
+    }
+
+    /// Where to listen.
+    #[must_use]
+    pub fn bind(&self) -> SocketAddr {
+        self.bind
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 18_000)))
+    }
+
+    /// Where the database and keys are.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let user_data = || variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
+        let default = || {
+            user_data()
+                .unwrap_or_else(|| PathBuf::from("."))
+                .join("block-chain-server")
+        };
+        self.data_dir.clone().unwrap_or_else(default)
+    }
+
+    /// The times of the service.
+    #[must_use]
+    pub fn service(&self) -> crate::service::Settings {
+        let default = crate::service::Settings::default();
+        crate::service::Settings {
+            heartbeat_ms: self.heartbeat_ms.unwrap_or(default.heartbeat_ms).max(100),
+            lease_ms: self.lease_ms.unwrap_or(default.lease_ms).max(300),
+            evict_after_ms: self.evict_after_ms.unwrap_or(default.evict_after_ms).max(1_000),
+        }
+    }
+
+    /// Changes chain main's spec by what the flags say.
+    pub fn apply_to(&self, spec: &mut ChainSpec) {
+        if let Some(interval) = self.block_interval_ms {
+            spec.block_interval_ms = interval;
+        }
+        if let Some(reward) = self.reward {
+            spec.reward = Amount::new(reward);
+        }
+        if let Some(bits) = self.difficulty {
+            spec.proof = ProofSpec::Work {
+                initial_bits: Target::from_leading_zero_bits(bits).to_bits(),
+            };
+        }
+        if self.proof == Some(ProofFlag::Authority) {
+            spec.proof = ProofSpec::Authority;
+        }
+    }
+}

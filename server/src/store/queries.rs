@@ -1,0 +1,228 @@
+//! The queries, once for both backends.
+
+use super::rows::{ChainRow, CheckpointRow, CosignatureRow, MemberRow, WorkerRow};
+use super::schema::{chains, challenges, checkpoints, cosignatures, members, settings, workers};
+use super::{PgConnection, StoreError, Tx};
+use diesel::prelude::*;
+
+macro_rules! queries {
+    ($connection:ty) => {
+        impl Tx for $connection {
+            fn setting(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+                Ok(settings::table
+                    .find(name)
+                    .select(settings::value)
+                    .first(self)
+                    .optional()?)
+            }
+
+            fn add_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError> {
+                let row = (settings::name.eq(name), settings::value.eq(value));
+                diesel::insert_into(settings::table)
+                    .values(row)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn add_challenge(
+                &mut self,
+                challenge: &str,
+                expires_ms: i64,
+                now_ms: i64,
+            ) -> Result<(), StoreError> {
+                diesel::delete(challenges::table.filter(challenges::expires_ms.le(now_ms))).execute(self)?;
+                let row = (
+                    challenges::challenge.eq(challenge),
+                    challenges::expires_ms.eq(expires_ms),
+                );
+                diesel::insert_into(challenges::table)
+                    .values(row)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn take_challenge(&mut self, challenge: &str, now_ms: i64) -> Result<bool, StoreError> {
+                let one = challenges::table
+                    .find(challenge)
+                    .filter(challenges::expires_ms.gt(now_ms));
+                Ok(diesel::delete(one).execute(self)? == 1)
+            }
+
+            fn count_challenges(&mut self) -> Result<i64, StoreError> {
+                Ok(challenges::table.count().get_result(self)?)
+            }
+
+            fn chains(&mut self) -> Result<Vec<ChainRow>, StoreError> {
+                Ok(chains::table
+                    .order(chains::name)
+                    .select(ChainRow::as_select())
+                    .load(self)?)
+            }
+
+            fn chain(&mut self, name: &str) -> Result<Option<ChainRow>, StoreError> {
+                Ok(chains::table
+                    .find(name)
+                    .select(ChainRow::as_select())
+                    .first(self)
+                    .optional()?)
+            }
+
+            fn add_chain(&mut self, chain: &ChainRow) -> Result<(), StoreError> {
+                diesel::insert_into(chains::table)
+                    .values(chain)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn set_leader(
+                &mut self,
+                chain: &str,
+                term: i64,
+                leader: Option<&str>,
+                since_ms: i64,
+            ) -> Result<(), StoreError> {
+                let to = (
+                    chains::term.eq(term),
+                    chains::leader.eq(leader),
+                    chains::leader_since_ms.eq(since_ms),
+                );
+                diesel::update(chains::table.find(chain))
+                    .set(to)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn set_final(&mut self, chain: &str, size: i64) -> Result<(), StoreError> {
+                diesel::update(chains::table.find(chain))
+                    .set(chains::final_size.eq(size))
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn worker(&mut self, id: &str) -> Result<Option<WorkerRow>, StoreError> {
+                Ok(workers::table
+                    .find(id)
+                    .select(WorkerRow::as_select())
+                    .first(self)
+                    .optional()?)
+            }
+
+            fn worker_of_key(&mut self, key: &str) -> Result<Option<WorkerRow>, StoreError> {
+                let one = workers::table.filter(workers::public_key.eq(key));
+                Ok(one.select(WorkerRow::as_select()).first(self).optional()?)
+            }
+
+            fn count_workers(&mut self) -> Result<i64, StoreError> {
+                Ok(workers::table.count().get_result(self)?)
+            }
+
+            fn add_worker(&mut self, worker: &WorkerRow) -> Result<(), StoreError> {
+                diesel::insert_into(workers::table)
+                    .values(worker)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn set_worker(
+                &mut self,
+                id: &str,
+                name: Option<&str>,
+                token_hash: &str,
+            ) -> Result<(), StoreError> {
+                let one = workers::table.find(id);
+                diesel::update(one)
+                    .set((workers::name.eq(name), workers::token_hash.eq(token_hash)))
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn members(&mut self, chain: &str) -> Result<Vec<(MemberRow, WorkerRow)>, StoreError> {
+                let rows = members::table
+                    .inner_join(workers::table.on(workers::id.eq(members::worker)))
+                    .filter(members::chain.eq(chain))
+                    .order((members::joined, members::worker))
+                    .select((MemberRow::as_select(), WorkerRow::as_select()));
+                Ok(rows.load(self)?)
+            }
+
+            fn put_member(&mut self, member: &MemberRow) -> Result<(), StoreError> {
+                diesel::insert_into(members::table)
+                    .values(member)
+                    .on_conflict((members::chain, members::worker))
+                    .do_update()
+                    .set(member)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn remove_member(&mut self, chain: &str, worker: &str) -> Result<bool, StoreError> {
+                Ok(diesel::delete(members::table.find((chain, worker))).execute(self)? == 1)
+            }
+
+            fn checkpoint(&mut self, chain: &str, size: i64) -> Result<Option<CheckpointRow>, StoreError> {
+                let one = checkpoints::table.find((chain, size));
+                Ok(one
+                    .select(CheckpointRow::as_select())
+                    .first(self)
+                    .optional()?)
+            }
+
+            fn last_checkpoint(&mut self, chain: &str) -> Result<Option<CheckpointRow>, StoreError> {
+                let last = checkpoints::table
+                    .filter(checkpoints::chain.eq(chain))
+                    .order(checkpoints::size.desc());
+                Ok(last
+                    .select(CheckpointRow::as_select())
+                    .first(self)
+                    .optional()?)
+            }
+
+            fn checkpoints(
+                &mut self,
+                chain: &str,
+                from: i64,
+                limit: i64,
+            ) -> Result<Vec<CheckpointRow>, StoreError> {
+                let page = checkpoints::table
+                    .filter(checkpoints::chain.eq(chain).and(checkpoints::size.ge(from)))
+                    .order(checkpoints::size)
+                    .limit(limit);
+                Ok(page.select(CheckpointRow::as_select()).load(self)?)
+            }
+
+            fn add_checkpoint(&mut self, checkpoint: &CheckpointRow) -> Result<(), StoreError> {
+                diesel::insert_into(checkpoints::table)
+                    .values(checkpoint)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn cosignatures(&mut self, chain: &str, size: i64) -> Result<Vec<CosignatureRow>, StoreError> {
+                let all = cosignatures::table
+                    .filter(
+                        cosignatures::chain
+                            .eq(chain)
+                            .and(cosignatures::size.eq(size)),
+                    )
+                    .order(cosignatures::public_key);
+                Ok(all.select(CosignatureRow::as_select()).load(self)?)
+            }
+
+            fn add_cosignature(&mut self, cosignature: &CosignatureRow) -> Result<(), StoreError> {
+                diesel::insert_into(cosignatures::table)
+                    .values(cosignature)
+                    .on_conflict((
+                        cosignatures::chain,
+                        cosignatures::size,
+                        cosignatures::public_key,
+                    ))
+                    .do_nothing()
+                    .execute(self)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+queries!(diesel::sqlite::SqliteConnection);
+queries!(PgConnection);
