@@ -5,4 +5,5 @@
 
 pub mod machine;
 pub mod miner;
+pub mod net;
 pub mod storage;
