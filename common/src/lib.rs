@@ -17,6 +17,7 @@ pub mod limits;
 pub mod merkle;
 pub mod note;
 pub mod quantity;
+pub mod receipt;
 pub mod state;
 pub mod transaction;
 pub mod work;

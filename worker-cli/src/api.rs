@@ -1,4 +1,137 @@
-//! The node's HTTP interface.
+//! The node's HTTP interface, on loopback. GETs change nothing and need nothing; everything else needs the cookie.
+//!
+//! The cookie is a random word in `api.cookie` in the data directory (mode 0600), new at every start. The `Host` header
+//! must be this address, so that no web page elsewhere can reach the node through a browser.
 
+mod blocks;
+mod error;
 pub mod json;
+mod page;
+mod routes;
 pub mod types;
+
+use crate::check::CheckState;
+use crate::dump::DumpControl;
+use crate::identity::{IdentityError, write_private};
+use crate::node::NodeHandle;
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, middleware, web};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Threads that answer requests: the work itself is done elsewhere.
+const WORKERS: usize = 2;
+
+/// Why the interface cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiStartError {
+    /// The port cannot be had.
+    #[error("cannot listen on {bind}: {source}")]
+    Bind {
+        /// Where.
+        bind: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The cookie cannot be written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The system gives no randomness.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+}
+
+/// What every handler is given.
+pub(crate) struct ApiState {
+    pub(crate) node: NodeHandle,
+    pub(crate) dump: DumpControl,
+    pub(crate) check: Arc<CheckState>,
+    cookie: String,
+    hosts: Vec<String>,
+    stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+/// The interface, while it runs.
+pub struct ApiServer {
+    handle: ServerHandle,
+    stop: tokio::sync::watch::Sender<bool>,
+    described: PathBuf,
+}
+
+impl ApiServer {
+    /// Listens; writes `api.cookie`, then `node.json` with the address, in the data directory.
+    ///
+    /// # Errors
+    /// Where the port cannot be had or the files cannot be written.
+    pub async fn start(
+        node: NodeHandle,
+        dump: DumpControl,
+        bind: SocketAddr,
+        data_dir: &Path,
+    ) -> Result<(SocketAddr, Self), ApiStartError> {
+        let mut secret = [0_u8; 32];
+        getrandom::fill(&mut secret).map_err(|error| ApiStartError::Random(error.to_string()))?;
+        let cookie = hex::encode(secret);
+        write_private(&data_dir.join("api.cookie"), cookie.as_bytes())?;
+        let listener =
+            std::net::TcpListener::bind(bind).map_err(|source| ApiStartError::Bind { bind, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| ApiStartError::Bind { bind, source })?;
+        let port = address.port();
+        let hosts = vec![
+            address.to_string(),
+            format!("localhost:{port}"),
+            format!("127.0.0.1:{port}"),
+            format!("[::1]:{port}"),
+        ];
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let state = ApiState {
+            node,
+            dump,
+            check: Arc::new(CheckState::default()),
+            cookie,
+            hosts,
+            stopping,
+        };
+        let state = web::Data::new(state);
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(state.clone())
+                .wrap(middleware::from_fn(routes::guard))
+                .configure(routes::configure)
+        });
+        let server = server.workers(WORKERS).shutdown_timeout(1).disable_signals();
+        let server = server
+            .listen(listener)
+            .map_err(|source| ApiStartError::Bind { bind, source })?
+            .run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        let described = data_dir.join("node.json");
+        let about = serde_json::json!({
+            "pid": std::process::id(),
+            "api": format!("http://{address}"),
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        write_private(&described, about.to_string().as_bytes())?;
+        Ok((
+            address,
+            Self {
+                handle,
+                stop,
+                described,
+            },
+        ))
+    }
+
+    /// Stops it; open requests have a second to end.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = std::fs::remove_file(&self.described) {
+            tracing::warn!(%error, file = %self.described.display(), "cannot remove");
+        }
+        self.handle.stop(true).await;
+    }
+}

@@ -1,1 +1,291 @@
-//! (being written)
+//! The command line: the names of the commands are the product's contract.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// The coordinator's address where none is told.
+pub const DEFAULT_SERVER: &str = "http://localhost:18000";
+
+/// A worker of a private blockchain: it holds a full replica, and this is how to use it.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "block-chain-worker",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Accepted before and after the command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The coordinators, with commas between [default: http://localhost:18000, or those of the registration]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL[,URL…]",
+        value_delimiter = ',',
+        env = "BLOCK_CHAIN_SERVER"
+    )]
+    pub server: Vec<String>,
+    /// Where this worker's identity and chain are [default: block-chain-worker in the user's data folder]
+    #[arg(long, global = true, value_name = "DIR", env = "BLOCK_CHAIN_WORKER_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The chain
+    #[arg(long, global = true, value_name = "NAME", default_value = "main")]
+    pub chain: String,
+    /// Print exactly one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// Where a node listens.
+#[derive(Debug, Clone, Args)]
+pub struct Listen {
+    /// Where the node's page and interface listen; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub api: SocketAddr,
+    /// The UDP port for peers; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub p2p_port: u16,
+    /// The address for peers [default: loopback where all coordinators are on it, else every interface]
+    #[arg(long, value_name = "IP")]
+    pub p2p_bind: Option<IpAddr>,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+#[command(rename_all = "snake_case")]
+pub enum Command {
+    /// Make this machine a worker: an id, a replica, and a node that keeps it current
+    Register {
+        /// A name for people, of a-z, 0-9 and -
+        #[arg(long)]
+        name: Option<String>,
+        /// The network's join token
+        #[arg(long, env = "BLOCK_CHAIN_JOIN_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+        /// The SHA-256 fingerprint of the coordinator's certificate
+        #[arg(long, value_name = "HEX")]
+        fingerprint: Option<String>,
+        /// Where the node listens.
+        #[command(flatten)]
+        listen: Listen,
+    },
+    /// Run the node in the foreground (containers, systemd)
+    Run {
+        /// Where the node listens.
+        #[command(flatten)]
+        listen: Listen,
+    },
+    /// Put a record, or a file of them, on the chain
+    #[command(alias = "add-transaction")]
+    AddTransaction {
+        /// The record's key
+        #[arg(
+            long,
+            required_unless_present = "file",
+            requires = "value",
+            conflicts_with = "file"
+        )]
+        key: Option<String>,
+        /// The record's value
+        #[arg(long, requires = "key", conflicts_with = "file")]
+        value: Option<String>,
+        /// NDJSON of {"key":…,"value":…}; - is standard input
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// This worker's id
+    #[command(alias = "get-id")]
+    GetId,
+    /// The leader's id and term
+    #[command(alias = "get-leader")]
+    GetLeader,
+    /// Are all replicas the same, and is this one sound?
+    #[command(alias = "check-consistency")]
+    CheckConsistency {
+        /// Fetch damaged blocks again, and check once more
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Make a block of what waits
+    #[command(alias = "mine-block")]
+    MineBlock {
+        /// How long to wait for it
+        #[arg(long, value_name = "N", default_value_t = 60_000)]
+        wait_ms: u64,
+    },
+    /// The chain, to read
+    #[command(alias = "get-chain")]
+    GetChain {
+        /// The first block [default: 0 with --json, else such that the last ones are shown]
+        #[arg(long, value_name = "HEIGHT")]
+        from: Option<u64>,
+        /// How many blocks [default: all with --json, else 20]
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Copy everything to PostgreSQL, and every later block as it comes
+    #[command(alias = "dump-data")]
+    DumpData {
+        /// postgresql://USER:PASSWORD@HOST:PORT/DATABASE; - reads it from standard input
+        #[arg(long, value_name = "URL", env = "BLOCK_CHAIN_DB_URL", hide_env_values = true)]
+        db_url: String,
+        /// Copy what is there, and stop
+        #[arg(long)]
+        once: bool,
+    },
+    /// Stop copying to PostgreSQL
+    #[command(alias = "stop-dump-data")]
+    StopDumpData,
+    /// Leave the network and stop the node; the data stays
+    Disconnect,
+    /// The node now: what is final, and why what is not is not
+    Status,
+    /// A key's value
+    Get {
+        /// The key
+        #[arg(long)]
+        key: String,
+        /// All its values, newest first
+        #[arg(long)]
+        history: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// One transaction, and how far it is agreed to
+    Transaction {
+        /// Its id
+        id: String,
+    },
+    /// What waits for a block
+    Mempool {
+        /// At most so many
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// The other workers
+    Peers,
+    /// Write the proof of one transaction to a file
+    Receipt {
+        /// The transaction's id
+        id: String,
+        /// The file [default: the id's first 16 digits, and .receipt]; - is standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check a receipt, offline
+    Verify {
+        /// The receipt
+        file: PathBuf,
+        /// The coordinator's key, from a source that you trust
+        #[arg(long, value_name = "HEX", requires = "chain_id")]
+        coordinator_key: Option<String>,
+        /// The chain's id, from a source that you trust
+        #[arg(long, value_name = "HEX", requires = "coordinator_key")]
+        chain_id: Option<String>,
+    },
+    /// Show it all on this machine: a coordinator, three workers, real records
+    Demo {
+        /// Take the files of this folder in place of installed packages'
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+        /// Leave everything running
+        #[arg(long)]
+        keep: bool,
+        /// How many records
+        #[arg(long, default_value_t = 2_000)]
+        records: usize,
+    },
+    /// A completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Global {
+    /// Where this worker's identity and chain are.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let user_data = || variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
+        let default = || {
+            user_data()
+                .unwrap_or_else(|| PathBuf::from("."))
+                .join("block-chain-worker")
+        };
+        self.data_dir.clone().unwrap_or_else(default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_ten_commands_have_their_exact_names_and_a_dashed_alias() {
+        let ten = [
+            "register",
+            "add_transaction --key k --value v",
+            "get_id",
+            "get_leader",
+            "check_consistency",
+            "mine_block",
+            "get_chain",
+            "dump_data --db-url u",
+            "stop_dump_data",
+            "disconnect",
+        ];
+        for line in ten {
+            let dashed = line.split(' ').map(|word| {
+                if word.contains('_') {
+                    word.replace('_', "-")
+                } else {
+                    word.to_owned()
+                }
+            });
+            let dashed: Vec<String> = dashed.collect();
+            for words in [line.split(' ').map(str::to_owned).collect::<Vec<_>>(), dashed] {
+                let before = ["block-chain-worker", "--server", "http://a:1"].map(str::to_owned);
+                let after = ["--server", "http://a:1"].map(str::to_owned);
+                let first = Cli::try_parse_from(before.iter().chain(&words))
+                    .unwrap_or_else(|e| panic!("{line}: {e}"));
+                let words = before.iter().take(1).chain(&words).chain(&after);
+                let last = Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+                assert_eq!(first.global.server, ["http://a:1"], "{line}");
+                assert_eq!(last.global.server, ["http://a:1"], "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_record_is_a_usage_error() {
+        for words in [
+            ["add_transaction", "--key", "k"],
+            ["add_transaction", "--value", "v"],
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("block-chain-worker").chain(words));
+            assert_eq!(parsed.expect_err("a usage error").exit_code(), 2);
+        }
+    }
+}

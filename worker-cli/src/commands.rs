@@ -1,1 +1,198 @@
-//! (being written)
+//! The commands: each a client of the node, except those that need none.
+
+mod add;
+mod chain;
+mod check;
+mod demo;
+mod dump;
+mod register;
+mod show;
+mod verify;
+
+use crate::cli::{Cli, Command, Listen};
+use crate::client::{ClientError, NodeClient, servers};
+use crate::coordinator::CoordinatorError;
+use crate::identity::WorkerFile;
+use crate::node::NodeSettings;
+use crate::output::{self, Format};
+use clap::CommandFactory as _;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+/// A user's mistake, or something that is not there: one line, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// 1 failed, 2 usage.
+    pub code: u8,
+}
+
+impl Refusal {
+    fn failed(message: impl Into<String>, hint: Option<&str>) -> Self {
+        Self {
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+            code: 1,
+        }
+    }
+}
+
+/// Runs a command; the exit code is 0 where it is done, 1 where it found something wrong.
+///
+/// # Errors
+/// Where it cannot be done: see [`refuse`].
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    let format = if global.json { Format::Json } else { Format::People };
+    match cli.command {
+        Command::Register {
+            name,
+            token,
+            fingerprint,
+            listen,
+        } => register::run(global, name, token, fingerprint, &listen, format).await,
+        Command::Run { listen } => run_node(global, &listen).await,
+        Command::GetId => show::id(global, format),
+        Command::Verify {
+            file,
+            coordinator_key,
+            chain_id,
+        } => verify::run(
+            global,
+            &file,
+            coordinator_key.as_deref().zip(chain_id.as_deref()),
+            format,
+        ),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "block-chain-worker", &mut script);
+            output::raw(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo {
+            folder,
+            keep,
+            records,
+        } => demo::run(folder, keep, records).await,
+        Command::Disconnect => register::disconnect(global, format).await,
+        other => {
+            // What needs no node is refused before one is started for it.
+            if let Command::DumpData { db_url, .. } = &other {
+                dump::check_url(db_url)?;
+            }
+            let prepared = match &other {
+                Command::AddTransaction { key, value, file } => {
+                    Some(add::prepare(key.as_deref(), value.as_deref(), file.as_deref())?)
+                }
+                _ => None,
+            };
+            with_node(&NodeClient::connect(global).await?, other, prepared, format).await
+        }
+    }
+}
+
+async fn with_node(
+    node: &NodeClient,
+    command: Command,
+    prepared: Option<add::Prepared>,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::AddTransaction { .. } => match prepared {
+            Some(prepared) => add::run(node, prepared, format).await,
+            None => Ok(ExitCode::SUCCESS),
+        },
+        Command::GetLeader => show::leader(node, format).await,
+        Command::CheckConsistency { repair } => check::run(node, repair, format).await,
+        Command::MineBlock { wait_ms } => chain::mine(node, wait_ms, format).await,
+        Command::GetChain { from, limit } => chain::get(node, from, limit, format).await,
+        Command::DumpData { db_url, once } => dump::run(node, &db_url, once, format).await,
+        Command::StopDumpData => dump::stop(node, format).await,
+        Command::Status => show::status(node, format).await,
+        Command::Get { key, history, limit } => show::record(node, &key, history, limit, format).await,
+        Command::Transaction { id } => show::transaction(node, &id, format).await,
+        Command::Mempool { limit } => show::mempool(node, limit, format).await,
+        Command::Peers => show::peers(node, format).await,
+        Command::Receipt { id, out } => verify::receipt(node, &id, out.as_deref(), format).await,
+        Command::Register { .. }
+        | Command::Run { .. }
+        | Command::GetId
+        | Command::Verify { .. }
+        | Command::Completions { .. }
+        | Command::Demo { .. }
+        | Command::Disconnect => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn run_node(global: &crate::cli::Global, listen: &Listen) -> anyhow::Result<ExitCode> {
+    let dir = global.data_dir();
+    let worker = WorkerFile::load(&dir)?;
+    if worker.is_none() {
+        // In a container the first start registers.
+        register::register_only(global, None, std::env::var("BLOCK_CHAIN_JOIN_TOKEN").ok(), None).await?;
+    }
+    let known = worker.map(|worker| worker.servers).unwrap_or_default();
+    let all = if global.server.is_empty() {
+        known
+    } else {
+        global.server.clone()
+    };
+    let local = |server: &String| {
+        let host = url::Url::parse(server)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned))
+            .unwrap_or_default();
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    let default: IpAddr = if all.iter().all(local) {
+        Ipv4Addr::LOCALHOST.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    let settings = NodeSettings {
+        data_dir: dir,
+        servers: global.server.clone(),
+        api: listen.api,
+        p2p: SocketAddr::new(listen.p2p_bind.unwrap_or(default), listen.p2p_port),
+    };
+    crate::node::run(settings).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says why a command is refused: one `error:` line, and a `hint:` where there is something to do.
+#[must_use]
+pub fn refuse(error: &anyhow::Error) -> ExitCode {
+    let (mut hint, mut code) = (None, 1);
+    for cause in error.chain() {
+        if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+            (hint, code) = (refusal.hint.clone(), refusal.code);
+        } else if let Some(error) = cause.downcast_ref::<ClientError>() {
+            hint = error.hint();
+        } else if let Some(error) = cause.downcast_ref::<CoordinatorError>() {
+            hint = error.hint();
+        }
+    }
+    let message = format!("{error:#}").replace('\n', " ");
+    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    if std::io::stderr()
+        .lock()
+        .write_all(format!("error: {message}\n{hint}").as_bytes())
+        .is_err()
+    {
+        tracing::debug!("nobody reads standard error");
+    }
+    ExitCode::from(code)
+}
+
+/// The coordinators to register with.
+fn registration_servers(global: &crate::cli::Global, known: Option<&WorkerFile>) -> Vec<String> {
+    match known {
+        Some(worker) if global.server.is_empty() => worker.servers.clone(),
+        _ => servers(global),
+    }
+}

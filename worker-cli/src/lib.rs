@@ -3,7 +3,18 @@
 //! `machine` is pure (events in, effects out) and is what the simulation runs; `node` drives it with the disk
 //! (`storage`), the network (`net`), the miner and the clock. `commands` are clients of the node's HTTP `api`.
 
+pub mod api;
+pub mod check;
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod coordinator;
+pub mod dump;
+pub mod identity;
 pub mod machine;
 pub mod miner;
 pub mod net;
+pub mod node;
+pub mod output;
 pub mod storage;
+pub mod tls;

@@ -18,7 +18,7 @@ mod serve;
 mod sync;
 
 pub use agreement::{CommitOutcome, Evidence};
-pub use chain::tip_at;
+pub use chain::{load_frontier, tip_at};
 pub use mempool::MempoolError;
 pub use message::Message;
 pub use mining::FoundNonce;

@@ -120,7 +120,10 @@ impl Network {
             .clear_ip_transports()
             .bind_addr(bind)
             .map_err(|error| refused(error.to_string()))?;
-        let endpoint = builder.bind().await.map_err(|error| refused(format!("{error:?}")))?;
+        let endpoint = builder
+            .bind()
+            .await
+            .map_err(|error| refused(format!("{error:?}")))?;
         let inner = Inner {
             endpoint,
             me: config.secret.public_key(),
@@ -150,15 +153,20 @@ impl Network {
 
     /// Who takes part: only they are dialled and answered; connections to others are closed.
     pub fn set_directory(&self, peers: Vec<PeerAddress>) {
-        let directory: BTreeMap<_, _> =
-            peers.into_iter().filter(|peer| peer.key != self.0.me).map(|peer| (peer.key, peer.addresses)).collect();
+        let directory: BTreeMap<_, _> = peers
+            .into_iter()
+            .filter(|peer| peer.key != self.0.me)
+            .map(|peer| (peer.key, peer.addresses))
+            .collect();
         let mut guard = self.peers();
         let state = &mut *guard;
         if state.directory == directory {
             return;
         }
         let before = &state.directory;
-        state.attempts.retain(|key, _| before.get(key) == directory.get(key));
+        state
+            .attempts
+            .retain(|key, _| before.get(key) == directory.get(key));
         state.links.retain(|key, link| {
             let stays = directory.contains_key(key);
             if !stays {
@@ -174,7 +182,10 @@ impl Network {
     /// Sends to a peer, without waiting; whether it was taken: not where the peer is not connected or its queue is full.
     pub fn send(&self, peer: &PublicKey, message: &Message) -> bool {
         let bytes = encode(message);
-        self.peers().links.get(peer).is_some_and(|link| link.queue(message.is_bulk(), &bytes.into()))
+        self.peers()
+            .links
+            .get(peer)
+            .is_some_and(|link| link.queue(message.is_bulk(), &bytes.into()))
     }
 
     /// Sends to every connected peer.
@@ -227,7 +238,8 @@ impl Network {
             };
             let network = self.clone();
             tokio::spawn(async move {
-                let connected = tokio::time::timeout(HANDSHAKE, async { incoming.accept().ok()?.await.ok() }).await;
+                let connected =
+                    tokio::time::timeout(HANDSHAKE, async { incoming.accept().ok()?.await.ok() }).await;
                 drop(permit);
                 if let Ok(Some(connection)) = connected {
                     network.welcome(connection).await;
@@ -280,7 +292,12 @@ impl Network {
             .filter(|(key, addresses)| **key > self.0.me && !addresses.is_empty())
             .filter(|(key, _)| !state.links.contains_key(key) && !state.dialling.contains(key))
             .filter(|(key, _)| state.banned.get(key).is_none_or(|until| *until <= now))
-            .filter(|(key, _)| state.attempts.get(key).is_none_or(|attempts| attempts.next <= now))
+            .filter(|(key, _)| {
+                state
+                    .attempts
+                    .get(key)
+                    .is_none_or(|attempts| attempts.next <= now)
+            })
             .map(|(key, addresses)| (*key, addresses.clone()))
             .collect();
         rand::seq::SliceRandom::shuffle(due.as_mut_slice(), &mut rand::rng());
@@ -291,7 +308,9 @@ impl Network {
 
     async fn connect(&self, key: &PublicKey, addresses: Vec<SocketAddr>) -> Option<Connection> {
         let id = iroh::EndpointId::from_bytes(key.as_bytes()).ok()?;
-        let address = addresses.into_iter().fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
+        let address = addresses
+            .into_iter()
+            .fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
         let connecting = self.0.endpoint.connect(address, &self.0.alpn);
         match tokio::time::timeout(HANDSHAKE, connecting).await {
             Ok(Ok(connection)) => Some(connection),
@@ -305,7 +324,10 @@ impl Network {
 
     fn postpone(&self, key: PublicKey) {
         let mut state = self.peers();
-        let attempts = state.attempts.entry(key).or_insert(Attempts { next: Instant::now(), pause: BACK_OFF.0 });
+        let attempts = state.attempts.entry(key).or_insert(Attempts {
+            next: Instant::now(),
+            pause: BACK_OFF.0,
+        });
         // A random half, so that nodes that lost each other do not meet at the same moments only.
         attempts.next = Instant::now() + attempts.pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
         attempts.pause = (attempts.pause * 2).min(BACK_OFF.1);

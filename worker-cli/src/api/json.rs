@@ -44,7 +44,11 @@ pub fn block_view(node: &NodeHandle, hash: &BlockHash) -> Result<BlockView, Requ
     Ok(BlockView {
         index: header.height,
         hash: *hash,
-        previous_hash: if header.height == Height::ZERO { BlockHash::ZERO } else { header.previous },
+        previous_hash: if header.height == Height::ZERO {
+            BlockHash::ZERO
+        } else {
+            header.previous
+        },
         merkle_root: header.transactions_root,
         state_digest: header.state_digest,
         history_root: header.history_root,

@@ -156,7 +156,10 @@ pub fn tip_at<R: ChainRead>(read: &R, hash: &BlockHash) -> Result<Option<ChainTi
 }
 
 /// The history tree's frontier over the first `size` headers of the chain.
-pub(super) fn load_frontier<R: ChainRead>(read: &R, size: u64) -> Result<Frontier, StorageError> {
+///
+/// # Errors
+/// Where a node is missing or cannot be read.
+pub fn load_frontier<R: ChainRead>(read: &R, size: u64) -> Result<Frontier, StorageError> {
     Frontier::load(size, read).map_err(|error| match error {
         HistoryError::Read(error) => error,
         other => StorageError::damaged(other.to_string()),

@@ -42,11 +42,28 @@ impl Link {
         let pairs = [0, 1].map(|place: usize| {
             let (sender, receiver) = mpsc::unbounded_channel();
             let waiting = Arc::new(AtomicUsize::new(0));
-            let queue = Queue { sender, waiting: Arc::clone(&waiting), limit: QUEUED_BYTES[place] };
-            (queue, Outgoing { kind: KINDS[place], receiver, waiting })
+            let queue = Queue {
+                sender,
+                waiting: Arc::clone(&waiting),
+                limit: QUEUED_BYTES[place],
+            };
+            (
+                queue,
+                Outgoing {
+                    kind: KINDS[place],
+                    receiver,
+                    waiting,
+                },
+            )
         });
         let [(control, control_out), (bulk, bulk_out)] = pairs;
-        (Self { connection, queues: [control, bulk] }, Streams([control_out, bulk_out]))
+        (
+            Self {
+                connection,
+                queues: [control, bulk],
+            },
+            Streams([control_out, bulk_out]),
+        )
     }
 
     pub(super) fn id(&self) -> usize {
@@ -54,7 +71,10 @@ impl Link {
     }
 
     pub(super) fn close(&self, reason: &str) {
-        self.connection.close(VarInt::from_u32(1), reason.as_bytes().get(..reason.len().min(200)).unwrap_or_default());
+        self.connection.close(
+            VarInt::from_u32(1),
+            reason.as_bytes().get(..reason.len().min(200)).unwrap_or_default(),
+        );
     }
 
     /// Whether there was room.
@@ -62,7 +82,8 @@ impl Link {
         let queue = &self.queues[usize::from(is_bulk)];
         let before = queue.waiting.fetch_add(bytes.len(), Ordering::AcqRel);
         // An empty queue takes any message, since none is longer than the limit of a message.
-        if (before > 0 && before.saturating_add(bytes.len()) > queue.limit) || queue.sender.send(Arc::clone(bytes)).is_err()
+        if (before > 0 && before.saturating_add(bytes.len()) > queue.limit)
+            || queue.sender.send(Arc::clone(bytes)).is_err()
         {
             queue.waiting.fetch_sub(bytes.len(), Ordering::AcqRel);
             return false;
@@ -73,7 +94,12 @@ impl Link {
 
 impl Streams {
     /// Until either side ends it; says why.
-    pub(super) async fn run(self, peer: PublicKey, connection: &Connection, events: &mpsc::Sender<NetEvent>) -> String {
+    pub(super) async fn run(
+        self,
+        peer: PublicKey,
+        connection: &Connection,
+        events: &mpsc::Sender<NetEvent>,
+    ) -> String {
         let [control, bulk] = self.0;
         tokio::select! {
             reason = control.send(connection) => reason,
@@ -120,13 +146,19 @@ async fn receive(peer: PublicKey, connection: &Connection, events: &mpsc::Sender
     };
     match reason {
         Ok(malformed) => {
-            if events.send(NetEvent::Malformed(peer, malformed.clone())).await.is_err() {
+            if events
+                .send(NetEvent::Malformed(peer, malformed.clone()))
+                .await
+                .is_err()
+            {
                 tracing::debug!("the node stops");
             }
             malformed
         }
         // The connection's own word is the better one, where it is closed.
-        Err(reason) => connection.close_reason().map_or(reason, |closed| closed.to_string()),
+        Err(reason) => connection
+            .close_reason()
+            .map_or(reason, |closed| closed.to_string()),
     }
 }
 
@@ -137,16 +169,24 @@ async fn receive_stream(
     events: &mpsc::Sender<NetEvent>,
 ) -> Result<String, String> {
     let mut kind = [0; 1];
-    stream.read_exact(&mut kind).await.map_err(|error| error.to_string())?;
+    stream
+        .read_exact(&mut kind)
+        .await
+        .map_err(|error| error.to_string())?;
     if !KINDS.contains(&kind[0]) {
         return Ok(format!("a stream of kind {}, which is none", kind[0]));
     }
     loop {
         let mut length = [0; 4];
-        stream.read_exact(&mut length).await.map_err(|error| error.to_string())?;
+        stream
+            .read_exact(&mut length)
+            .await
+            .map_err(|error| error.to_string())?;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > MAX_PEER_MESSAGE_BYTES {
-            return Ok(format!("a message of {length} bytes, at most {MAX_PEER_MESSAGE_BYTES} are allowed"));
+            return Ok(format!(
+                "a message of {length} bytes, at most {MAX_PEER_MESSAGE_BYTES} are allowed"
+            ));
         }
         let bytes = match read_frame(&mut stream, length).await {
             Ok(bytes) => bytes,

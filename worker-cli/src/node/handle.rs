@@ -4,7 +4,7 @@
 //! only when it is on disk.
 
 use crate::api::types::{Accepted, MempoolView, Mined, NodeStatus, Status};
-use crate::storage::{Store, StorageError};
+use crate::storage::{StorageError, Store};
 use block_chain_common::block::Block;
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::coordinator_api::ChainView;
@@ -15,6 +15,7 @@ use block_chain_common::transaction::{
     CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, TransactionError, check_transactions,
 };
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -79,19 +80,36 @@ pub enum RequestError {
 /// What the chain's thread is asked to do; each is answered when it is done and on disk.
 pub(crate) enum Command {
     /// Take checked transactions into the mempool, all or none.
-    Submit { transactions: Vec<CheckedTransaction>, reply: oneshot::Sender<Result<Accepted, RequestError>> },
+    Submit {
+        transactions: Vec<CheckedTransaction>,
+        reply: oneshot::Sender<Result<Accepted, RequestError>>,
+    },
     /// The nonce of an address's next transaction, those that wait counted.
-    NextNonce { address: Address, reply: oneshot::Sender<Result<Nonce, RequestError>> },
+    NextNonce {
+        address: Address,
+        reply: oneshot::Sender<Result<Nonce, RequestError>>,
+    },
     /// Make a block now.
-    Mine { reply: oneshot::Sender<Result<MinedBlock, RequestError>> },
+    Mine {
+        reply: oneshot::Sender<Result<MinedBlock, RequestError>>,
+    },
     /// Nobody waits for the block any more.
     StopMining,
     /// Ask a peer for hashes of its chain.
-    Hashes { peer: PublicKey, heights: Vec<Height>, reply: oneshot::Sender<HashesAnswer> },
+    Hashes {
+        peer: PublicKey,
+        heights: Vec<Height>,
+        reply: oneshot::Sender<HashesAnswer>,
+    },
     /// Ask peers for a block.
-    Fetch { hash: BlockHash, reply: oneshot::Sender<Option<Block>> },
+    Fetch {
+        hash: BlockHash,
+        reply: oneshot::Sender<Option<Block>>,
+    },
     /// Leave the network.
-    Leave { reply: oneshot::Sender<Result<bool, RequestError>> },
+    Leave {
+        reply: oneshot::Sender<Result<bool, RequestError>>,
+    },
     /// Stop.
     Stop,
 }
@@ -118,7 +136,30 @@ pub(crate) struct MempoolMirror {
     pub(crate) bytes: usize,
 }
 
+impl MempoolMirror {
+    pub(crate) fn add(&mut self, sequence: u64, transaction: CheckedTransaction) {
+        self.bytes = self.bytes.saturating_add(transaction.bytes().len());
+        self.by_id.insert(transaction.id(), sequence);
+        self.by_sequence.insert(sequence, transaction);
+    }
+
+    pub(crate) fn remove(&mut self, sequence: u64) {
+        if let Some(transaction) = self.by_sequence.remove(&sequence) {
+            self.bytes = self.bytes.saturating_sub(transaction.bytes().len());
+            if self.by_id.get(&transaction.id()) == Some(&sequence) {
+                self.by_id.remove(&transaction.id());
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, id: &TxId) -> Option<&CheckedTransaction> {
+        self.by_sequence.get(self.by_id.get(id)?)
+    }
+}
+
 pub(crate) struct Shared {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) coordinator_key: PublicKey,
     pub(crate) store: Store,
     pub(crate) spec: Arc<CheckedSpec>,
     pub(crate) key: SecretKey,
@@ -126,6 +167,7 @@ pub(crate) struct Shared {
     pub(crate) status: RwLock<NodeStatus>,
     pub(crate) view: RwLock<Option<ChainView>>,
     pub(crate) mempool: RwLock<MempoolMirror>,
+    pub(crate) connected: RwLock<Vec<PublicKey>>,
     pub(crate) events: broadcast::Sender<NodeEvent>,
     /// Held while records are signed, so that their nonces follow each other.
     pub(crate) signing: tokio::sync::Mutex<()>,
@@ -149,6 +191,17 @@ impl NodeHandle {
         &self.0.spec
     }
 
+    /// The key that signs the chain's checkpoints.
+    #[must_use]
+    pub fn coordinator_key(&self) -> PublicKey {
+        self.0.coordinator_key
+    }
+
+    /// The worker's key.
+    pub(crate) fn secret_key(&self) -> &SecretKey {
+        &self.0.key
+    }
+
     /// The chain's id.
     #[must_use]
     pub fn chain_id(&self) -> ChainId {
@@ -158,10 +211,25 @@ impl NodeHandle {
     /// The node now.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
-        let mut status = self.0.status.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut status = self
+            .0
+            .status
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let started = self.0.started.lock().unwrap_or_else(PoisonError::into_inner);
         status.uptime_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         status
+    }
+
+    /// The peers that are connected.
+    #[must_use]
+    pub fn connected(&self) -> Vec<PublicKey> {
+        self.0
+            .connected
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What the coordinator said last.
@@ -187,15 +255,24 @@ impl NodeHandle {
     #[must_use]
     pub fn mempool(&self, limit: usize) -> MempoolView {
         let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
-        let transactions = mempool.by_sequence.values().take(limit).map(crate::api::json::transaction_json).collect();
-        MempoolView { transactions, count: mempool.by_sequence.len(), bytes: mempool.bytes }
+        let transactions = mempool
+            .by_sequence
+            .values()
+            .take(limit)
+            .map(crate::api::json::transaction_json)
+            .collect();
+        MempoolView {
+            transactions,
+            count: mempool.by_sequence.len(),
+            bytes: mempool.bytes,
+        }
     }
 
     /// A transaction that waits.
     #[must_use]
     pub fn pending(&self, id: &TxId) -> Option<CheckedTransaction> {
         let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
-        mempool.by_id.get(id).and_then(|sequence| mempool.by_sequence.get(sequence)).cloned()
+        mempool.get(id).cloned()
     }
 
     /// What happens at the node from now on. A listener that falls behind misses events.
@@ -211,7 +288,10 @@ impl NodeHandle {
     pub async fn submit(&self, transactions: Vec<Transaction>) -> Result<Accepted, RequestError> {
         let chain = self.chain_id();
         let checked = if transactions.len() == 1 {
-            transactions.into_iter().map(|tx| CheckedTransaction::check(tx, chain)).collect()
+            transactions
+                .into_iter()
+                .map(|tx| CheckedTransaction::check(tx, chain))
+                .collect()
         } else {
             let checking = tokio::task::spawn_blocking(move || check_transactions(transactions, chain));
             checking.await.or(Err(RequestError::Stopping))?
@@ -227,7 +307,10 @@ impl NodeHandle {
     ///
     /// # Errors
     /// Where one does not fit.
-    pub async fn submit_records(&self, records: Vec<(RecordKey, RecordValue)>) -> Result<Accepted, RequestError> {
+    pub async fn submit_records(
+        &self,
+        records: Vec<(RecordKey, RecordValue)>,
+    ) -> Result<Accepted, RequestError> {
         let _one_at_a_time = self.0.signing.lock().await;
         let first = self.next_nonce(self.0.key.public_key().address()).await?;
         let (key, chain) = (self.0.key.clone(), self.chain_id());
@@ -261,23 +344,40 @@ impl NodeHandle {
         let Ok(found) = tokio::time::timeout(wait, asked).await else {
             self.tell(Command::StopMining).await;
             let waited = wait.as_millis();
-            return Err(RequestError::Timeout(format!("no block was found in {waited} ms")));
+            return Err(RequestError::Timeout(format!(
+                "no block was found in {waited} ms"
+            )));
         };
         let found = found??;
         let block = crate::api::json::block_view(self, &found.hash)?;
-        let hash_rate = found.attempts.saturating_mul(1_000).checked_div(found.elapsed_ms.max(1)).unwrap_or(0);
-        Ok(Mined { block, elapsed_ms: found.elapsed_ms, attempts: found.attempts, hash_rate })
+        let hash_rate = found
+            .attempts
+            .saturating_mul(1_000)
+            .checked_div(found.elapsed_ms.max(1))
+            .unwrap_or(0);
+        Ok(Mined {
+            block,
+            elapsed_ms: found.elapsed_ms,
+            attempts: found.attempts,
+            hash_rate,
+        })
     }
 
     /// Asks a peer for the hashes of its chain at some heights (at most 64).
     ///
     /// # Errors
     /// [`RequestError::Unreachable`] where it does not answer in 5 s.
-    pub async fn peer_hashes(&self, peer: PublicKey, heights: Vec<Height>) -> Result<HashesAnswer, RequestError> {
+    pub async fn peer_hashes(
+        &self,
+        peer: PublicKey,
+        heights: Vec<Height>,
+    ) -> Result<HashesAnswer, RequestError> {
         let asked = self.ask(|reply| Command::Hashes { peer, heights, reply });
         match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
             Ok(Ok(hashes)) => Ok(hashes),
-            Ok(Err(RequestError::Stopping)) | Err(_) => Err(RequestError::Unreachable(format!("worker {peer} does not answer"))),
+            Ok(Err(RequestError::Stopping)) | Err(_) => Err(RequestError::Unreachable(format!(
+                "worker {peer} does not answer"
+            ))),
             Ok(Err(error)) => Err(error),
         }
     }
@@ -318,7 +418,11 @@ impl NodeHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.0.commands.send(command(reply)).await.or(Err(RequestError::Stopping))?;
+        self.0
+            .commands
+            .send(command(reply))
+            .await
+            .or(Err(RequestError::Stopping))?;
         answer.await.or(Err(RequestError::Stopping))
     }
 }

@@ -1,0 +1,92 @@
+//! What the node refuses, each with its code and HTTP status, in one table.
+
+use crate::dump::DumpError;
+use crate::node::RequestError;
+use crate::storage::StorageError;
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
+use block_chain_common::coordinator_api::ApiError as Body;
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The body or a parameter cannot be read, or breaks a limit.
+    #[error("{0}")]
+    Malformed(String),
+    /// The body is too long.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The cookie is missing or wrong, or the host is another.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done now.
+    #[error("{0}")]
+    Conflict(String),
+    /// The node refuses.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The copy to SQL refuses.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+}
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        Self::Request(RequestError::Storage(error))
+    }
+}
+
+impl ApiError {
+    fn code_and_status(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::Malformed(_) => ("malformed", StatusCode::BAD_REQUEST),
+            Self::TooLarge(_) => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::Forbidden(_) => ("forbidden", StatusCode::UNAUTHORIZED),
+            Self::NotFound(_) => ("not_found", StatusCode::NOT_FOUND),
+            Self::Conflict(_) => ("conflict", StatusCode::CONFLICT),
+            Self::Dump(_) => ("dump", StatusCode::BAD_REQUEST),
+            Self::Request(error) => match error {
+                RequestError::Transaction { .. } => ("transaction", StatusCode::BAD_REQUEST),
+                RequestError::Refused(_) => ("refused", StatusCode::BAD_REQUEST),
+                RequestError::Timeout(_) => ("timeout", StatusCode::GATEWAY_TIMEOUT),
+                RequestError::Unreachable(_) => ("unreachable", StatusCode::SERVICE_UNAVAILABLE),
+                RequestError::Storage(_) => ("storage", StatusCode::INTERNAL_SERVER_ERROR),
+                RequestError::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
+            },
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Forbidden(_) => Some(
+                "send Authorization: Bearer, with the word in api.cookie in the data directory".to_owned(),
+            ),
+            Self::Request(RequestError::Storage(StorageError::Damaged(_))) => {
+                Some("block-chain-worker check_consistency --repair".to_owned())
+            }
+            Self::Dump(error) => error.hint().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.code_and_status().1
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let (code, status) = self.code_and_status();
+        if status.is_server_error() {
+            tracing::warn!(error = %self, "a request failed");
+        }
+        HttpResponse::build(status).json(Body {
+            code: code.to_owned(),
+            message: self.to_string(),
+            hint: self.hint(),
+        })
+    }
+}

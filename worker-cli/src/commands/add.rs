@@ -1,0 +1,253 @@
+//! `add_transaction`: one record, or a file of them. Everything is checked before anything is sent.
+
+use super::Refusal;
+use crate::api::types::{Accepted, RecordsRequest, Status};
+use crate::client::NodeClient;
+use crate::output::{self, Format};
+use block_chain_common::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read, Seek as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Records of one request.
+const BATCH: usize = 5_000;
+/// Bytes of keys and values of one request: with JSON's escapes still below the limit of a request's body.
+const BATCH_BYTES: usize = 2 * 1_048_576;
+/// The longest line: a value of a megabyte, every byte escaped.
+const MAX_LINE_BYTES: u64 = 8 * 1_048_576;
+
+/// Records that were checked.
+pub(super) struct Prepared {
+    source: Source,
+    count: u64,
+}
+
+enum Source {
+    One(String, String),
+    /// A copy of the file, or of standard input: what was checked is what is sent.
+    File(File),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    key: String,
+    #[serde(borrow)]
+    value: &'a RawValue,
+}
+
+/// Checks what is to be added; nothing is sent.
+pub(super) fn prepare(
+    key: Option<&str>,
+    value: Option<&str>,
+    file: Option<&Path>,
+) -> anyhow::Result<Prepared> {
+    if let (Some(key), Some(value)) = (key, value) {
+        check(key, value).map_err(|message| Refusal::failed(message, None))?;
+        return Ok(Prepared {
+            source: Source::One(key.to_owned(), value.to_owned()),
+            count: 1,
+        });
+    }
+    let Some(path) = file else {
+        return Err(Refusal::failed("neither a record nor a file is given", None).into());
+    };
+    let unreadable =
+        |error: std::io::Error| Refusal::failed(format!("cannot read {}: {error}", path.display()), None);
+    let input: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(unreadable)?)
+    };
+    let mut spool = tempfile::tempfile()?;
+    let mut count = 0;
+    let mut reader = Lines {
+        input: BufReader::new(input),
+        number: 0,
+    };
+    while let Some(line) = reader.next_line().map_err(unreadable)? {
+        let number = reader.number;
+        parse(&line).map_err(|message| {
+            Refusal::failed(
+                format!("line {number}: {message}"),
+                Some("nothing of the file was added"),
+            )
+        })?;
+        spool.write_all(&line)?;
+        spool.write_all(b"\n")?;
+        count += 1;
+    }
+    if count == 0 {
+        return Err(Refusal::failed(format!("{} holds no records", path.display()), None).into());
+    }
+    spool.rewind()?;
+    Ok(Prepared {
+        source: Source::File(spool),
+        count,
+    })
+}
+
+/// Sends what was checked.
+pub(super) async fn run(node: &NodeClient, prepared: Prepared, format: Format) -> anyhow::Result<ExitCode> {
+    let mut answer = Accepted {
+        transaction_ids: Vec::new(),
+        count: 0,
+        known: 0,
+        status: Status::Pending,
+    };
+    match prepared.source {
+        Source::One(key, value) => add(node, vec![(key, value)], &mut answer).await?,
+        Source::File(spool) => {
+            let bar = output::bar(prepared.count, "{wide_bar} {pos}/{len} records, {per_sec}");
+            let mut reader = Lines {
+                input: BufReader::new(spool),
+                number: 0,
+            };
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            while let Some(line) = reader.next_line()? {
+                let (key, value) = parse(&line).map_err(|message| Refusal::failed(message, None))?;
+                bytes += key.len() + value.len();
+                batch.push((key, value));
+                if batch.len() >= BATCH || bytes > BATCH_BYTES {
+                    add(node, std::mem::take(&mut batch), &mut answer).await?;
+                    bar.set_position(u64::try_from(answer.count).unwrap_or(u64::MAX));
+                    bytes = 0;
+                }
+            }
+            if !batch.is_empty() {
+                add(node, batch, &mut answer).await?;
+            }
+            bar.finish_and_clear();
+        }
+    }
+    if format == Format::Json {
+        output::json(&answer)?;
+    } else {
+        match answer.transaction_ids.as_slice() {
+            [id] => output::line(&format!("pending: {id}"))?,
+            [first, .., last] => {
+                output::line(&format!(
+                    "{} transactions are pending, from {first} to {last}",
+                    answer.count
+                ))?;
+            }
+            [] => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add(node: &NodeClient, records: Vec<(String, String)>, answer: &mut Accepted) -> anyhow::Result<()> {
+    let before = answer.count;
+    let accepted: Result<Accepted, _> = node.post("/v1/records", &RecordsRequest { records }).await;
+    let accepted = accepted.map_err(|error| {
+        let error = anyhow::Error::new(error);
+        if before > 0 {
+            error.context(format!("after {before} records were added"))
+        } else {
+            error
+        }
+    })?;
+    answer.count += accepted.count;
+    answer.known += accepted.known;
+    answer.transaction_ids.extend(accepted.transaction_ids);
+    Ok(())
+}
+
+struct Lines<R> {
+    input: BufReader<R>,
+    number: u64,
+}
+
+impl<R: Read> Lines<R> {
+    /// The next line that is not empty, of bounded length.
+    fn next_line(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+        loop {
+            let mut line = Vec::new();
+            if (&mut self.input)
+                .take(MAX_LINE_BYTES)
+                .read_until(b'\n', &mut line)?
+                == 0
+            {
+                return Ok(None);
+            }
+            self.number += 1;
+            while line.last().is_some_and(u8::is_ascii_whitespace) {
+                line.pop();
+            }
+            if !line.is_empty() {
+                return Ok(Some(line));
+            }
+        }
+    }
+}
+
+/// A string is taken as it is; any other JSON is kept byte for byte.
+fn parse(line: &[u8]) -> Result<(String, String), String> {
+    let Line { key, value } = serde_json::from_slice(line)
+        .map_err(|error| format!("it is not {{\"key\":…,\"value\":…}}: {error}").replace(" at line 1", ""))?;
+    let raw = value.get();
+    let value = if raw.starts_with('"') {
+        serde_json::from_str::<String>(raw).map_err(|error| error.to_string())?
+    } else {
+        raw.to_owned()
+    };
+    check(&key, &value)?;
+    Ok((key, value))
+}
+
+fn check(key: &str, value: &str) -> Result<(), String> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(format!(
+            "the key has {} bytes, 1 to {MAX_KEY_BYTES} are allowed",
+            key.len()
+        ));
+    }
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(format!(
+            "the value has {} bytes, at most {MAX_VALUE_BYTES} are allowed",
+            value.len()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_strings_or_any_json_kept_as_it_is() {
+        let table = [
+            (r#"{"key":"a","value":"1"}"#, Ok(("a", "1"))),
+            (
+                r#"{"key":"a","value":{"b": [1,  2]}}"#,
+                Ok(("a", r#"{"b": [1,  2]}"#)),
+            ),
+            (r#"{"value":12.50,"key":"a"}"#, Ok(("a", "12.50"))),
+            (r#"{"key":"","value":"1"}"#, Err("0 bytes")),
+            (r#"{"key":"a"}"#, Err("missing field")),
+            (r#"{"key":"a","value":"1","more":2}"#, Err("unknown field")),
+            ("not json", Err("it is not")),
+        ];
+        for (line, expected) in table {
+            match (parse(line.as_bytes()), expected) {
+                (Ok((key, value)), Ok(expected)) => assert_eq!((key.as_str(), value.as_str()), expected),
+                (Err(message), Err(part)) => assert!(message.contains(part), "{line}: {message}"),
+                (other, _) => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_line_is_named_and_nothing_is_taken() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"{\"key\":\"a\",\"value\":\"1\"}\n\nnot json\n")
+            .unwrap();
+        let error = prepare(None, None, Some(file.path())).err().unwrap().to_string();
+        assert!(error.starts_with("line 3:"), "{error}");
+    }
+}

@@ -1,0 +1,194 @@
+//! `mine_block` and `get_chain`.
+
+use crate::api::types::{BlockView, MineRequest, Mined, NodeStatus, Status};
+use crate::client::{ClientError, NodeClient};
+use crate::output::{self, Format, facts, list};
+use serde::Serialize as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Blocks that people are shown where they do not say how many.
+const SHOWN: u64 = 20;
+/// Blocks of one table: a long chain is shown in several.
+const PAGE: usize = 100;
+/// A block in JSON is at most its 8 MiB with every byte escaped.
+const MAX_LINE_BYTES: usize = 64 * 1_048_576;
+
+pub(super) async fn mine(node: &NodeClient, wait_ms: u64, format: Format) -> anyhow::Result<ExitCode> {
+    let watched = tokio::spawn(watch(node.clone()));
+    let mined: Result<Mined, ClientError> = node
+        .post(
+            "/v1/mine",
+            &MineRequest {
+                wait_ms: Some(wait_ms),
+            },
+        )
+        .await;
+    watched.abort();
+    let mined = mined?;
+    if format == Format::Json {
+        output::json(&mined)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let block = &mined.block;
+    output::line(&facts(&[
+        ("block", block.index.to_string()),
+        ("hash", block.hash.to_string()),
+        ("transactions", block.transactions.len().to_string()),
+        ("nonce", block.nonce.to_string()),
+        ("producer", block.producer.to_string()),
+        ("state", status(block.status).to_owned()),
+        ("found in", format!("{} ms", mined.elapsed_ms)),
+        (
+            "tried",
+            format!("{} nonces, {} a second", mined.attempts, mined.hash_rate),
+        ),
+    ]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the search's progress until it is told to end.
+async fn watch(node: NodeClient) {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let bar = output::bar(100, "searching {spinner} {msg}");
+    loop {
+        if let Ok(NodeStatus {
+            mining: Some(mining), ..
+        }) = node.get("/v1/status", &[]).await
+        {
+            let rate = mining.attempts.saturating_mul(1_000) / mining.elapsed_ms.max(1);
+            bar.set_message(format!(
+                "block {}: {} of about {} nonces, {rate} a second",
+                mining.height, mining.attempts, mining.expected
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+pub(super) async fn get(
+    node: &NodeClient,
+    from: Option<u64>,
+    limit: Option<u64>,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let now: NodeStatus = node.get("/v1/status", &[]).await?;
+    let length = now.height.get() + 1;
+    let (from, limit) = match format {
+        Format::Json => (from.unwrap_or(0), limit.unwrap_or(u64::MAX)),
+        Format::People => {
+            let limit = limit.unwrap_or(SHOWN);
+            (from.unwrap_or_else(|| length.saturating_sub(limit)), limit)
+        }
+    };
+    let query = [("from", from.to_string()), ("limit", limit.to_string())];
+    let mut blocks = Blocks {
+        chunks: node.stream("/v1/blocks", &query).await?,
+        rest: Vec::new(),
+    };
+    match format {
+        Format::Json => {
+            // One document, written as it comes: a long chain is never held whole.
+            output::raw(
+                format!(
+                    "{{\"chain\":{},\"length\":{length},\"blocks\":[",
+                    quoted(&now.chain)
+                )
+                .as_bytes(),
+            )?;
+            let mut first = true;
+            while let Some(line) = blocks.next().await? {
+                output::raw(if first { b"\n" } else { b",\n" })?;
+                output::raw(&line)?;
+                first = false;
+            }
+            output::raw(b"]}\n")?;
+        }
+        Format::People => {
+            let mut rows = Vec::new();
+            while let Some(line) = blocks.next().await? {
+                let block: BlockView = serde_json::from_slice(&line)?;
+                rows.push(row(&block));
+                if rows.len() == PAGE {
+                    show(std::mem::take(&mut rows))?;
+                }
+            }
+            if !rows.is_empty() {
+                show(rows)?;
+            }
+            output::line(&format!("{} blocks on chain {}", length, now.chain))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(rows: Vec<Vec<String>>) -> anyhow::Result<()> {
+    let header = [
+        "#Index",
+        "Hash",
+        "Time (UTC)",
+        "#Transactions",
+        "Producer",
+        "State",
+    ];
+    Ok(output::line(&list(&header, rows))?)
+}
+
+fn row(block: &BlockView) -> Vec<String> {
+    let producer = block.producer.to_string();
+    vec![
+        block.index.to_string(),
+        block.hash.to_string().chars().take(16).collect(),
+        output::utc(block.timestamp),
+        block.transactions.len().to_string(),
+        producer.chars().take(16).collect(),
+        status(block.status).to_owned(),
+    ]
+}
+
+/// The state's name.
+pub(super) const fn status(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "pending",
+        Status::Included => "included",
+        Status::Committed => "committed",
+        Status::Final => "final",
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let written = text.serialize(&mut serde_json::Serializer::new(&mut bytes));
+    debug_assert!(written.is_ok(), "writing into memory cannot fail");
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The lines of an NDJSON answer, as they come.
+struct Blocks {
+    chunks: reqwest::Response,
+    rest: Vec<u8>,
+}
+
+impl Blocks {
+    async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.rest.iter().skip(searched).position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.rest.drain(..=searched + end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            searched = self.rest.len();
+            if searched > MAX_LINE_BYTES {
+                anyhow::bail!("a block of the answer has more than {MAX_LINE_BYTES} bytes");
+            }
+            match self.chunks.chunk().await? {
+                Some(chunk) => self.rest.extend_from_slice(&chunk),
+                None if self.rest.is_empty() => return Ok(None),
+                None => anyhow::bail!(
+                    "the answer ends within a block: the node has stopped, or its store is damaged"
+                ),
+            }
+        }
+    }
+}

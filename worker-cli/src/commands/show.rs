@@ -1,0 +1,269 @@
+//! The commands that only show.
+
+use super::chain::status as state;
+use crate::api::types::{
+    LeaderView, MempoolView, NodeStatus, PeersView, RecordView, TransactionJson, TransactionView,
+};
+use crate::cli::Global;
+use crate::client::{ClientError, NodeClient};
+use crate::identity::WorkerFile;
+use crate::output::{self, Format, facts, list};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+type Done = anyhow::Result<ExitCode>;
+
+pub(super) fn id(global: &Global, format: Format) -> Done {
+    let dir = global.data_dir();
+    let worker = WorkerFile::load(&dir)?.ok_or(ClientError::NotRegistered(dir))?;
+    if format == Format::Json {
+        output::json(&json!({ "worker_id": worker.worker_id }))?;
+    } else {
+        output::line(&worker.worker_id.to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn leader(node: &NodeClient, format: Format) -> Done {
+    let mut leader: LeaderView = node.get("/v1/leader", &[]).await?;
+    // A node that has just started hears from the coordinator within a second or two.
+    for _ in 0..40 {
+        if leader.leader_id.is_some() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        leader = node.get("/v1/leader", &[]).await?;
+    }
+    if format == Format::Json {
+        output::json(&leader)?;
+    } else {
+        match leader.leader_id {
+            Some(id) => output::line(&format!(
+                "{id}{}, term {}{}",
+                if leader.is_me { " (this worker)" } else { "" },
+                leader.term,
+                leader
+                    .since
+                    .map(|since| format!(", since {}", output::utc(since)))
+                    .unwrap_or_default()
+            ))?,
+            None => output::line("there is no leader, or no coordinator answers")?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn status(node: &NodeClient, format: Format) -> Done {
+    let now: NodeStatus = node.get("/v1/status", &[]).await?;
+    if format == Format::Json {
+        output::json(&now)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let leader = match now.leader_id {
+        Some(_) if now.is_leader => format!("this worker, term {}", now.term),
+        Some(leader) => format!("{leader}, term {}", now.term),
+        None => "none".to_owned(),
+    };
+    let mut rows = vec![
+        ("worker", now.worker_id.to_string()),
+        ("address", now.address.to_string()),
+        ("chain", format!("{} ({})", now.chain, now.chain_id)),
+        ("page", now.api.clone()),
+        (
+            "coordinator",
+            format!(
+                "{} {}",
+                now.servers.join(", "),
+                if now.server_reachable {
+                    "answers"
+                } else {
+                    "does not answer"
+                }
+            ),
+        ),
+        ("leader", leader),
+        (
+            "head",
+            format!("block {} of {}", now.height, output::utc(now.head_time)),
+        ),
+        ("committed", format!("{} blocks", now.committed_size)),
+        ("final", format!("{} blocks", now.final_size)),
+        (
+            "waiting",
+            format!(
+                "{} transactions, {}",
+                now.mempool_count,
+                output::bytes(now.mempool_bytes)
+            ),
+        ),
+        (
+            "peers",
+            format!("{} connected, {} workers in all", now.peers, now.members),
+        ),
+    ];
+    if let Some(height) = now.syncing_to {
+        rows.push(("catching up", format!("{} of {height}", now.height)));
+    }
+    if let Some(waiting) = &now.waiting {
+        let hint = waiting
+            .hint
+            .as_deref()
+            .map(|hint| format!("; {hint}"))
+            .unwrap_or_default();
+        rows.push(("not final", format!("{}{hint}", waiting.reason)));
+    }
+    output::line(&facts(&rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn record(
+    node: &NodeClient,
+    key: &str,
+    history: bool,
+    limit: usize,
+    format: Format,
+) -> Done {
+    let query = [
+        ("key", key.to_owned()),
+        ("history", history.to_string()),
+        ("limit", limit.to_string()),
+    ];
+    let record: RecordView = node.get("/v1/record", &query).await?;
+    if format == Format::Json {
+        output::json(&record)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(versions) = record.history else {
+        let value = record
+            .current
+            .value
+            .or(record.current.value_hex)
+            .unwrap_or_default();
+        output::line(&value)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let rows = versions.into_iter().map(|version| {
+        vec![
+            version.block.to_string(),
+            output::utc(version.timestamp),
+            version.value.or(version.value_hex).unwrap_or_default(),
+            version.transaction_id.to_string().chars().take(16).collect(),
+            state(version.status).to_owned(),
+        ]
+    });
+    output::line(&list(
+        &["#Block", "Time (UTC)", "Value", "Transaction", "State"],
+        rows.collect(),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn transaction(node: &NodeClient, id: &str, format: Format) -> Done {
+    let view: TransactionView = node
+        .get(&format!("/v1/transactions/{}", path_part(id)), &[])
+        .await?;
+    if format == Format::Json {
+        output::json(&view)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let transaction = &view.transaction;
+    let mut rows = vec![
+        ("id", transaction.id.to_string()),
+        ("type", transaction.kind.clone()),
+        ("sender", transaction.sender.to_string()),
+        ("nonce", transaction.nonce.to_string()),
+    ];
+    let fields: Vec<(&str, String)> = transaction
+        .fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), shown(value)))
+        .collect();
+    rows.extend(fields);
+    rows.push(("state", state(view.status).to_owned()));
+    if let (Some(block), Some(index)) = (view.block, view.index) {
+        rows.push(("block", format!("{block}, transaction {index}")));
+    }
+    output::line(&facts(&rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn mempool(node: &NodeClient, limit: usize, format: Format) -> Done {
+    let mempool: MempoolView = node.get("/v1/mempool", &[("limit", limit.to_string())]).await?;
+    if format == Format::Json {
+        output::json(&mempool)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !mempool.transactions.is_empty() {
+        let rows = mempool.transactions.iter().map(transaction_row).collect();
+        output::line(&list(&["Transaction", "Type", "Sender", "#Nonce", "What"], rows))?;
+    }
+    output::line(&format!(
+        "{} transactions wait, {}",
+        mempool.count,
+        output::bytes(mempool.bytes)
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn transaction_row(transaction: &TransactionJson) -> Vec<String> {
+    let fields: Vec<String> = transaction
+        .fields
+        .iter()
+        .map(|(name, value)| format!("{name} {}", shown(value)))
+        .collect();
+    let what: String = fields.join(", ").chars().take(120).collect();
+    vec![
+        transaction.id.to_string().chars().take(16).collect(),
+        transaction.kind.clone(),
+        transaction.sender.to_string().chars().take(16).collect(),
+        transaction.nonce.to_string(),
+        what,
+    ]
+}
+
+pub(super) async fn peers(node: &NodeClient, format: Format) -> Done {
+    let peers: PeersView = node.get("/v1/peers", &[]).await?;
+    if format == Format::Json {
+        output::json(&peers)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = peers.peers.iter().map(|peer| {
+        vec![
+            peer.name.clone().unwrap_or_else(|| peer.worker_id.to_string()),
+            peer.addresses.join(" "),
+            if peer.connected {
+                "connected"
+            } else {
+                "not connected"
+            }
+            .to_owned(),
+            if peer.alive { "alive" } else { "silent" }.to_owned(),
+            peer.height.to_string(),
+            peer.committed.to_string(),
+        ]
+    });
+    output::line(&list(
+        &[
+            "Worker",
+            "Addresses",
+            "Here",
+            "Coordinator",
+            "#Head",
+            "#Committed",
+        ],
+        rows.collect(),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What a user typed, as one part of a path: nothing in it can lead elsewhere.
+pub(super) fn path_part(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}

@@ -1,0 +1,330 @@
+//! The coordinator's client: the next server is tried where one does not answer; answers are bounded in size.
+
+use block_chain_common::coordinator_api::{
+    API_VERSION, ApiError, ChainView, Challenge, CheckpointView, CommitAnswer, CommitRequest, CosignRequest,
+    Heartbeat, LeaveRequest, Left, RegisterRequest, Registration, registration_bytes,
+};
+use block_chain_common::keys::SecretKey;
+use futures_util::StreamExt as _;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The longest answer that is read: a registration with a spec of a megabyte, in hex.
+const MAX_ANSWER_BYTES: usize = 4 * 1_048_576;
+const CONNECT: Duration = Duration::from_secs(2);
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// Why a coordinator's answer is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// None answers.
+    #[error("no server answers at {servers}: {reason}")]
+    Unreachable {
+        /// The servers that were tried.
+        servers: String,
+        /// What became of the last.
+        reason: String,
+    },
+    /// Something answers that is no coordinator.
+    #[error("{server} is not a block-chain-server: {reason}")]
+    NotACoordinator {
+        /// The server.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A coordinator of another version.
+    #[error("{server} speaks version {found} of the interface, this program {API_VERSION}")]
+    Version {
+        /// The server.
+        server: String,
+        /// Its version.
+        found: u64,
+    },
+    /// The coordinator refuses.
+    #[error("{}", .0.message)]
+    Refused(ApiError),
+    /// The client cannot be made.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(String),
+}
+
+impl CoordinatorError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { .. } => {
+                Some("start one with block-chain-server, or name it with --server URL".to_owned())
+            }
+            Self::NotACoordinator { .. } => Some("name the coordinator with --server URL".to_owned()),
+            Self::Version { .. } => Some("run the same version of both programs".to_owned()),
+            Self::Refused(error) => error.hint.clone(),
+            Self::Client(_) => None,
+        }
+    }
+}
+
+/// The coordinator. Cheap to clone.
+#[derive(Clone)]
+pub struct CoordinatorClient {
+    http: reqwest::Client,
+    servers: Arc<Vec<String>>,
+    token: Arc<RwLock<Option<String>>>,
+}
+
+impl CoordinatorClient {
+    /// A client of these servers; `token` is the worker's own.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn new(
+        servers: Vec<String>,
+        token: Option<String>,
+        fingerprint: Option<&str>,
+    ) -> Result<Self, CoordinatorError> {
+        let http = crate::tls::http_client(fingerprint)
+            .connect_timeout(CONNECT)
+            .build()
+            .map_err(|error| CoordinatorError::Client(error.to_string()))?;
+        let servers = servers
+            .into_iter()
+            .map(|server| server.trim_end_matches('/').to_owned())
+            .collect();
+        Ok(Self {
+            http,
+            servers: Arc::new(servers),
+            token: Arc::new(RwLock::new(token)),
+        })
+    }
+
+    /// Uses another token of the worker from now on.
+    pub fn set_token(&self, token: String) {
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
+    }
+
+    /// Checks that a coordinator of this version answers.
+    ///
+    /// # Errors
+    /// Where none does, or it is another program or version.
+    pub async fn check(&self) -> Result<(), CoordinatorError> {
+        let (server, response) = self.request(Method::GET, "/healthz", None::<&()>).await?;
+        let status = response.status();
+        let text = bounded_text(response).await.unwrap_or_default();
+        let health: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if health["service"] != "block-chain-server" {
+            let reason = format!("GET /healthz answers {status}");
+            return Err(CoordinatorError::NotACoordinator { server, reason });
+        }
+        match health["api_version"].as_u64() {
+            Some(found) if found == u64::from(API_VERSION) => Ok(()),
+            found => Err(CoordinatorError::Version {
+                server,
+                found: found.unwrap_or(0),
+            }),
+        }
+    }
+
+    /// Registers a key: the same key gets the same id.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn register(
+        &self,
+        key: &SecretKey,
+        chain: &str,
+        name: Option<String>,
+        token: Option<String>,
+    ) -> Result<Registration, CoordinatorError> {
+        let Challenge { challenge } = self.post("/v1/challenges", &()).await?;
+        let public_key = key.public_key();
+        let signature = key.sign(&registration_bytes(&challenge, chain, &public_key));
+        let request = RegisterRequest {
+            api_version: API_VERSION,
+            chain: chain.to_owned(),
+            public_key,
+            name,
+            token,
+            addresses: Vec::new(),
+            api: None,
+            challenge,
+            signature,
+        };
+        let registration: Registration = self.post("/v1/workers", &request).await?;
+        self.set_token(registration.worker_token.clone());
+        Ok(registration)
+    }
+
+    /// Says that the worker lives.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn heartbeat(&self, id: Uuid, beat: &Heartbeat) -> Result<ChainView, CoordinatorError> {
+        self.post(&format!("/v1/workers/{id}/heartbeat"), beat).await
+    }
+
+    /// Leaves the network.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn leave(&self, id: Uuid, chain: &str) -> Result<Left, CoordinatorError> {
+        self.post(
+            &format!("/v1/workers/{id}/leave"),
+            &LeaveRequest {
+                chain: chain.to_owned(),
+            },
+        )
+        .await
+    }
+
+    /// The chain's network now.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn view(&self, chain: &str) -> Result<ChainView, CoordinatorError> {
+        let (server, response) = self
+            .request(Method::GET, &format!("/v1/chains/{chain}/view"), None::<&()>)
+            .await?;
+        read(server, response).await
+    }
+
+    /// Asks to commit a block.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn commit(
+        &self,
+        chain: &str,
+        request: &CommitRequest,
+    ) -> Result<CommitAnswer, CoordinatorError> {
+        self.post(&format!("/v1/chains/{chain}/checkpoints"), request)
+            .await
+    }
+
+    /// Gives a cosignature.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn cosign(
+        &self,
+        chain: &str,
+        request: &CosignRequest,
+    ) -> Result<CheckpointView, CoordinatorError> {
+        self.post(&format!("/v1/chains/{chain}/cosignatures"), request)
+            .await
+    }
+
+    /// Calls `wake` for each event until the stream ends.
+    ///
+    /// # Errors
+    /// Where no coordinator answers.
+    pub async fn listen(&self, mut wake: impl FnMut()) -> Result<(), CoordinatorError> {
+        let mut last = None;
+        for server in self.servers.iter() {
+            match self.http.get(format!("{server}/v1/events")).send().await {
+                Ok(response) => {
+                    let mut chunks = response.bytes_stream();
+                    while let Some(Ok(chunk)) = chunks.next().await {
+                        if chunk.starts_with(b"data:") || chunk.windows(6).any(|window| window == b"\ndata:")
+                        {
+                            wake();
+                        }
+                    }
+                    return Ok(());
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(self.unreachable(last))
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CoordinatorError> {
+        let (server, response) = self.request(Method::POST, path, Some(body)).await?;
+        read(server, response).await
+    }
+
+    /// Tries the servers in turn.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<(String, Response), CoordinatorError> {
+        let mut last = None;
+        for server in self.servers.iter() {
+            let mut request: RequestBuilder = self
+                .http
+                .request(method.clone(), format!("{server}{path}"))
+                .timeout(WHOLE);
+            if let Some(token) = self.token.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                request = request.bearer_auth(token);
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            match request.send().await {
+                // A server whose database is away may have a sister that reaches it.
+                Ok(response)
+                    if response.status() == StatusCode::SERVICE_UNAVAILABLE && self.servers.len() > 1 => {}
+                Ok(response) => return Ok((server.clone(), response)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(self.unreachable(last))
+    }
+
+    fn unreachable(&self, last: Option<reqwest::Error>) -> CoordinatorError {
+        let reason = last.map_or_else(|| "its database is away".to_owned(), |error| root_cause(&error));
+        CoordinatorError::Unreachable {
+            servers: self.servers.join(", "),
+            reason,
+        }
+    }
+}
+
+/// The innermost error: the outer ones only say that a request failed.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+async fn read<T: DeserializeOwned>(server: String, response: Response) -> Result<T, CoordinatorError> {
+    let status = response.status();
+    let not_ours = |reason: String| CoordinatorError::NotACoordinator {
+        server: server.clone(),
+        reason,
+    };
+    let text = bounded_text(response).await.map_err(not_ours)?;
+    if status.is_success() {
+        return serde_json::from_str(&text)
+            .map_err(|error| not_ours(format!("its answer cannot be read: {error}")));
+    }
+    match serde_json::from_str::<ApiError>(&text) {
+        Ok(error) => Err(CoordinatorError::Refused(error)),
+        Err(_) => Err(not_ours(format!("it answers {status}"))),
+    }
+}
+
+/// The body, of at most [`MAX_ANSWER_BYTES`].
+async fn bounded_text(response: Response) -> Result<String, String> {
+    let mut chunks = response.bytes_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|error| root_cause(&error))?);
+        if bytes.len() > MAX_ANSWER_BYTES {
+            return Err(format!("its answer has more than {MAX_ANSWER_BYTES} bytes"));
+        }
+    }
+    String::from_utf8(bytes).map_err(|error| error.to_string())
+}

@@ -1,0 +1,44 @@
+//! The worker's program: arguments in, exit code out.
+
+use block_chain_worker::cli::Cli;
+use block_chain_worker::commands;
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if cli.global.verbose { "debug" } else { "warn" };
+    let level = if matches!(cli.command, block_chain_worker::cli::Command::Run { .. }) {
+        "info"
+    } else {
+        level
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| format!("warn,block_chain_worker={level}").into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        tracing::debug!("TLS is set up already");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return commands::refuse(&anyhow::Error::new(error)),
+    };
+    let code = match runtime.block_on(commands::run(cli)) {
+        Ok(code) => code,
+        Err(error) => commands::refuse(&error),
+    };
+    // What is left are reads that nobody waits for.
+    runtime.shutdown_background();
+    code
+}

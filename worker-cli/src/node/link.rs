@@ -1,0 +1,267 @@
+//! The link to the coordinator: heartbeats, what it says of the chain's network, commits and cosignatures.
+
+use super::chain_thread::Input;
+use super::handle::{NodeEvent, RequestError, Shared};
+use crate::api::types::Waiting;
+use crate::coordinator::{CoordinatorClient, CoordinatorError};
+use crate::identity::write_private;
+use crate::machine::{CommitOutcome, Event};
+use crate::net::{Network, PeerAddress};
+use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignRequest, Heartbeat};
+use block_chain_common::quantity::Height;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+use uuid::Uuid;
+
+/// Between heartbeats, until the coordinator says how often.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
+/// Before listening for events again after the stream ended.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the chain's thread and users ask of the coordinator.
+pub(crate) enum ToCoordinator {
+    Commit(Box<CommitRequest>),
+    Cosign(u64, String),
+    Leave(oneshot::Sender<Result<bool, RequestError>>),
+}
+
+/// The link.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: CoordinatorClient,
+    pub(super) network: Network,
+    pub(super) chain: mpsc::UnboundedSender<Input>,
+    pub(super) worker: Uuid,
+    pub(super) chain_name: String,
+    pub(super) api: String,
+    pub(super) news: Arc<Notify>,
+}
+
+impl Link {
+    /// Heartbeats: every so often, and when there is news.
+    pub(super) async fn heartbeats(self) {
+        let mut pause = FIRST_HEARTBEAT;
+        let mut told = Vec::new();
+        loop {
+            match self.beat().await {
+                Ok(view) => {
+                    pause = Duration::from_millis(view.heartbeat_ms.clamp(100, 60_000));
+                    self.take(view);
+                    told.clear();
+                }
+                Err(error) => {
+                    self.lost(&error, &mut told);
+                    if is_unknown(&error) {
+                        self.register_again().await;
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.news.notified() => {}
+            }
+        }
+    }
+
+    async fn beat(&self) -> Result<ChainView, CoordinatorError> {
+        let store = &self.shared.store;
+        let (height, head) = store.head();
+        let checkpoint_size = store.committed().map_or(0, |checkpoint| checkpoint.size);
+        let beat = Heartbeat {
+            chain: self.chain_name.clone(),
+            height,
+            head,
+            committed: Height::new(checkpoint_size.saturating_sub(1)),
+            term: store.term(),
+            checkpoint_size,
+            addresses: self
+                .network
+                .local_addresses()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            api: Some(self.api.clone()),
+        };
+        self.client.heartbeat(self.worker, &beat).await
+    }
+
+    fn take(&self, view: ChainView) {
+        let peers = view.members.iter().map(|member| PeerAddress {
+            key: member.public_key,
+            addresses: member
+                .addresses
+                .iter()
+                .filter_map(|address| address.parse().ok())
+                .collect(),
+        });
+        self.network.set_directory(peers.collect());
+        {
+            let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
+            status.server_reachable = true;
+            status.leader_id = view.leader.as_ref().map(|leader| leader.worker_id);
+            status.term = view.term;
+            status.is_leader = status.leader_id == Some(self.worker);
+            status.members = view.members.len();
+            status.waiting = waiting(&view, status.height);
+        }
+        let mut known = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
+        let leader_of = |view: &ChainView| view.leader.as_ref().map(|leader| leader.worker_id);
+        let news = known
+            .as_ref()
+            .is_none_or(|k| leader_of(k) != leader_of(&view) || k.members.len() != view.members.len());
+        *known = Some(view.clone());
+        drop(known);
+        if news && self.shared.events.send(NodeEvent::Members).is_err() {
+            tracing::trace!("nobody listens to events");
+        }
+        self.tell(Event::View(Box::new(view)));
+    }
+
+    fn lost(&self, error: &CoordinatorError, told: &mut Vec<String>) {
+        let text = error.to_string();
+        if told.last() != Some(&text) {
+            tracing::warn!(error = text, "the coordinator");
+            told.push(text.clone());
+        }
+        let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
+        status.server_reachable = !matches!(error, CoordinatorError::Unreachable { .. });
+        status.waiting = Some(Waiting {
+            reason: text,
+            missing: Vec::new(),
+            needed: 1,
+            hint: error.hint(),
+        });
+    }
+
+    /// The coordinator does not know this worker's token: the same key gets the same id, and a new token.
+    async fn register_again(&self) {
+        match self
+            .client
+            .register(&self.shared.key, &self.chain_name, None, None)
+            .await
+        {
+            Ok(registration) if registration.worker_id == self.worker => {
+                let path = self.shared.data_dir.join("worker.token");
+                if let Err(error) = write_private(&path, registration.worker_token.as_bytes()) {
+                    tracing::error!(%error, "the worker's new token cannot be kept");
+                }
+                self.take(registration.view);
+            }
+            Ok(registration) => {
+                tracing::error!(given = %registration.worker_id, own = %self.worker, "this coordinator does not know this worker: it gives it another id");
+            }
+            Err(error) => tracing::warn!(%error, "cannot register again"),
+        }
+    }
+
+    /// Listens for events, so that news comes before the next heartbeat.
+    pub(super) async fn listen(self) {
+        loop {
+            let news = Arc::clone(&self.news);
+            if let Err(error) = self.client.listen(move || news.notify_one()).await {
+                tracing::debug!(%error, "no events");
+            }
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
+    }
+
+    /// Carries what the machine and users ask to the coordinator, in order.
+    pub(super) async fn requests(self, mut requests: mpsc::UnboundedReceiver<ToCoordinator>) {
+        while let Some(request) = requests.recv().await {
+            match request {
+                ToCoordinator::Commit(request) => {
+                    let outcome = match self.client.commit(&self.chain_name, &request).await {
+                        Ok(answer) => CommitOutcome::Done(answer.checkpoint),
+                        Err(CoordinatorError::Refused(error)) => {
+                            self.news.notify_one();
+                            CommitOutcome::Refused(error.code, error.message)
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "no commit");
+                            CommitOutcome::Unreachable
+                        }
+                    };
+                    self.tell(Event::Committed(outcome));
+                }
+                ToCoordinator::Cosign(size, note) => {
+                    let answer = self
+                        .client
+                        .cosign(&self.chain_name, &CosignRequest { size, note })
+                        .await;
+                    let answer = answer
+                        .map_err(|error| tracing::debug!(%error, "no cosignature"))
+                        .ok();
+                    self.tell(Event::Cosigned(answer));
+                }
+                ToCoordinator::Leave(reply) => {
+                    let left = self.client.leave(self.worker, &self.chain_name).await;
+                    let left = left
+                        .map(|left| left.left)
+                        .map_err(|error| RequestError::Unreachable(error.to_string()));
+                    if reply.send(left).is_err() {
+                        tracing::debug!("nobody waits for the answer");
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if self.chain.send(Input::Event(event, None)).is_err() {
+            tracing::debug!("the chain's thread has ended");
+        }
+    }
+}
+
+fn is_unknown(error: &CoordinatorError) -> bool {
+    matches!(error, CoordinatorError::Refused(error) if error.code == "worker_token" || error.code == "unknown_worker")
+}
+
+/// Why the head is not final, by what the coordinator knows.
+fn waiting(view: &ChainView, height: Height) -> Option<Waiting> {
+    if view.final_size > height.get() {
+        return None;
+    }
+    let missing: Vec<Uuid> = view
+        .members
+        .iter()
+        .filter(|member| !member.alive)
+        .map(|member| member.worker_id)
+        .collect();
+    let alive = view.members.len().saturating_sub(missing.len());
+    let (reason, hint) = if alive < view.quorum {
+        let reason = format!(
+            "{alive} of {} workers are alive, {} are needed",
+            view.members.len(),
+            view.quorum
+        );
+        (
+            reason,
+            Some("start the missing workers, or wait until they are taken out of the quorum".to_owned()),
+        )
+    } else if view.leader.is_none() {
+        ("there is no leader yet".to_owned(), None)
+    } else if view
+        .checkpoint
+        .as_ref()
+        .is_none_or(|checkpoint| checkpoint.size <= height.get())
+    {
+        (
+            "the leader has not had block committed yet".replace("block", &format!("block {height}")),
+            None,
+        )
+    } else {
+        (
+            format!("cosignatures are being collected, {} are needed", view.quorum),
+            None,
+        )
+    };
+    Some(Waiting {
+        reason,
+        missing,
+        needed: view.quorum,
+        hint,
+    })
+}

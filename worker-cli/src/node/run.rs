@@ -1,0 +1,256 @@
+//! Starting and stopping a node.
+
+use super::chain_thread::{ChainThread, Input};
+use super::handle::{MempoolMirror, NodeHandle, Shared};
+use super::inbound::{Asked, Inbound};
+use super::link::Link;
+use super::router::Router;
+use crate::api::ApiServer;
+use crate::api::types::NodeStatus;
+use crate::coordinator::CoordinatorClient;
+use crate::dump::DumpControl;
+use crate::identity::{WorkerFile, load_key, read_private};
+use crate::machine::{ChainRead as _, Event, Machine, Start};
+use crate::net::{NetConfig, Network};
+use crate::storage::Store;
+use anyhow::{Context as _, anyhow};
+use block_chain_common::chain_spec::CheckedSpec;
+use block_chain_common::keys::SecretKey;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+
+/// How often the machine is told that time passes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a node is told.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Where everything is.
+    pub data_dir: PathBuf,
+    /// The coordinators; those of the registration where empty.
+    pub servers: Vec<String>,
+    /// Where the HTTP interface listens.
+    pub api: SocketAddr,
+    /// Where peers are listened for.
+    pub p2p: SocketAddr,
+}
+
+/// Runs a node until it is stopped, by a signal or through its interface.
+///
+/// # Errors
+/// Where it cannot start, or its store fails.
+pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
+    let dir = &settings.data_dir;
+    let no_worker = || anyhow!("no worker is registered in {}", dir.display());
+    let worker = WorkerFile::load(dir)?.ok_or_else(no_worker)?;
+    let key = load_key(dir)?.ok_or_else(no_worker)?;
+    let token = read_private(dir, "worker.token")?;
+    let spec = Arc::new(worker.checked_spec(dir)?);
+    let store = Store::open(dir, &spec)?;
+    let servers = if settings.servers.is_empty() {
+        worker.servers.clone()
+    } else {
+        settings.servers.clone()
+    };
+    let client = CoordinatorClient::new(servers.clone(), token, worker.fingerprint.as_deref())?;
+
+    let (net_events, from_net) = mpsc::channel(64);
+    let config = NetConfig {
+        secret: key.clone(),
+        chain: spec.id(),
+        bind: settings.p2p,
+    };
+    let network = Network::start(config, net_events).await?;
+    let (machine, mirror) = load(&store, &spec, &worker, &key)?;
+    let (commands, from_users) = mpsc::channel(1_024);
+    let status = first_status(&worker, &spec, &key, &store, servers);
+    let shared = Arc::new(Shared {
+        data_dir: dir.clone(),
+        store,
+        spec: Arc::clone(&spec),
+        coordinator_key: worker.coordinator_key,
+        key,
+        commands,
+        status: RwLock::new(status),
+        view: RwLock::new(None),
+        mempool: RwLock::new(mirror),
+        connected: RwLock::new(Vec::new()),
+        events: broadcast::channel(256).0,
+        signing: tokio::sync::Mutex::new(()),
+        started: Mutex::new(Instant::now()),
+    });
+    let handle = NodeHandle(Arc::clone(&shared));
+    let dump = DumpControl::new(handle.clone());
+    let (address, api) = ApiServer::start(handle.clone(), dump.clone(), settings.api, dir).await?;
+    let url = format!("http://{address}");
+    shared
+        .status
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .api
+        .clone_from(&url);
+
+    let (chain, inputs) = mpsc::unbounded_channel();
+    let (to_coordinator, requests) = mpsc::unbounded_channel();
+    let (stop, mut stopping) = watch::channel(false);
+    let asked = Arc::new(Mutex::new(Asked::default()));
+    let thread = ChainThread {
+        machine,
+        shared: Arc::clone(&shared),
+        network: network.clone(),
+        inputs,
+        found: chain.clone(),
+        coordinator: to_coordinator.clone(),
+        mining_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    };
+    let (ended, mut failed) = mpsc::channel(1);
+    std::thread::Builder::new()
+        .name("chain".to_owned())
+        .spawn(move || {
+            let result = thread.run();
+            if ended.blocking_send(result).is_err() {
+                tracing::debug!("the node has stopped already");
+            }
+        })?;
+    let inbound = Inbound {
+        shared: Arc::clone(&shared),
+        network: network.clone(),
+        chain: chain.clone(),
+        asked: Arc::clone(&asked),
+    };
+    tokio::spawn(inbound.run(from_net));
+    let router = Router {
+        chain: chain.clone(),
+        coordinator: to_coordinator,
+        network: network.clone(),
+        asked,
+        stop,
+    };
+    tokio::spawn(router.run(from_users));
+    let link = Link {
+        shared: Arc::clone(&shared),
+        client,
+        network: network.clone(),
+        chain: chain.clone(),
+        worker: worker.worker_id,
+        chain_name: worker.chain.clone(),
+        api: url.clone(),
+        news: Arc::new(Notify::new()),
+    };
+    tokio::spawn(link.clone().requests(requests));
+    tokio::spawn(link.clone().listen());
+    tokio::spawn(link.heartbeats());
+    tokio::spawn(tick(chain.clone()));
+    dump.resume();
+    tracing::info!(worker = %worker.worker_id, api = url, "the node runs");
+
+    let result = tokio::select! {
+        () = wait_for_signal() => Ok(()),
+        _ = stopping.changed() => Ok(()),
+        result = failed.recv() => match result {
+            Some(Err(error)) => Err(anyhow::Error::new(error).context("the store failed, so the node stops")),
+            _ => Err(anyhow!("the chain's thread has ended")),
+        },
+    };
+    // The interface ends first, so that nobody is answered by half a node; then what is under way is written.
+    api.stop().await;
+    dump.shutdown().await;
+    network.shutdown().await;
+    if chain.send(Input::Command(super::handle::Command::Stop)).is_ok() && result.is_ok() {
+        match tokio::time::timeout(Duration::from_secs(10), failed.recv()).await {
+            Ok(Some(Err(error))) => return Err(anyhow::Error::new(error).context("the last write failed")),
+            Ok(_) => {}
+            Err(_) => tracing::error!("the chain's thread did not end in 10 s"),
+        }
+    }
+    result
+}
+
+fn load(
+    store: &Store,
+    spec: &Arc<CheckedSpec>,
+    worker: &WorkerFile,
+    key: &SecretKey,
+) -> anyhow::Result<(Machine, MempoolMirror)> {
+    let waiting = store.mempool().context("cannot read what waits")?;
+    let mut mirror = MempoolMirror::default();
+    for (sequence, transaction) in &waiting {
+        mirror.add(*sequence, transaction.clone());
+    }
+    let machine = Machine::new(Start {
+        spec: Arc::clone(spec),
+        coordinator: worker.coordinator_key,
+        key: key.clone(),
+        tip: store.tip()?,
+        state_hash: store.state_hash()?,
+        committed: store.committed().map(|checkpoint| checkpoint.note),
+        final_size: store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size),
+        term: store.term(),
+        mempool: waiting,
+    });
+    Ok((machine, mirror))
+}
+
+fn first_status(
+    worker: &WorkerFile,
+    spec: &CheckedSpec,
+    key: &SecretKey,
+    store: &Store,
+    servers: Vec<String>,
+) -> NodeStatus {
+    let (height, head) = store.head();
+    NodeStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        worker_id: worker.worker_id,
+        name: worker.name.clone(),
+        public_key: key.public_key(),
+        address: key.public_key().address(),
+        servers,
+        server_reachable: false,
+        chain: worker.chain.clone(),
+        chain_id: spec.id(),
+        api: String::new(),
+        pid: std::process::id(),
+        uptime_ms: 0,
+        height,
+        head,
+        head_time: Default::default(),
+        committed_size: store.committed().map_or(0, |checkpoint| checkpoint.size),
+        final_size: store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size),
+        leader_id: None,
+        term: store.term(),
+        is_leader: false,
+        mempool_count: 0,
+        mempool_bytes: 0,
+        peers: 0,
+        members: 0,
+        syncing_to: None,
+        mining: None,
+        waiting: None,
+    }
+}
+
+async fn tick(chain: mpsc::UnboundedSender<Input>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if chain.send(Input::Event(Event::Tick, None)).is_err() {
+            return;
+        }
+    }
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+        }
+        _ => std::future::pending().await,
+    }
+}
