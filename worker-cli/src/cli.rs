@@ -66,7 +66,6 @@ pub struct Listen {
 
 /// The commands.
 #[derive(Debug, Clone, Subcommand)]
-#[command(rename_all = "snake_case")]
 pub enum Command {
     /// Make this machine a worker: an id, a replica, and a node that keeps it current
     Register {
@@ -90,7 +89,7 @@ pub enum Command {
         listen: Listen,
     },
     /// Put a record, or a file of them, on the chain
-    #[command(alias = "add-transaction")]
+    #[command(name = "add_transaction", alias = "add-transaction")]
     AddTransaction {
         /// The record's key
         #[arg(
@@ -108,27 +107,27 @@ pub enum Command {
         file: Option<PathBuf>,
     },
     /// This worker's id
-    #[command(alias = "get-id")]
+    #[command(name = "get_id", alias = "get-id")]
     GetId,
     /// The leader's id and term
-    #[command(alias = "get-leader")]
+    #[command(name = "get_leader", alias = "get-leader")]
     GetLeader,
     /// Are all replicas the same, and is this one sound?
-    #[command(alias = "check-consistency")]
+    #[command(name = "check_consistency", alias = "check-consistency")]
     CheckConsistency {
         /// Fetch damaged blocks again, and check once more
         #[arg(long)]
         repair: bool,
     },
     /// Make a block of what waits
-    #[command(alias = "mine-block")]
+    #[command(name = "mine_block", alias = "mine-block")]
     MineBlock {
         /// How long to wait for it
         #[arg(long, value_name = "N", default_value_t = 60_000)]
         wait_ms: u64,
     },
     /// The chain, to read
-    #[command(alias = "get-chain")]
+    #[command(name = "get_chain", alias = "get-chain")]
     GetChain {
         /// The first block [default: 0 with --json, else such that the last ones are shown]
         #[arg(long, value_name = "HEIGHT")]
@@ -138,7 +137,7 @@ pub enum Command {
         limit: Option<u64>,
     },
     /// Copy everything to PostgreSQL, and every later block as it comes
-    #[command(alias = "dump-data")]
+    #[command(name = "dump_data", alias = "dump-data")]
     DumpData {
         /// postgresql://USER:PASSWORD@HOST:PORT/DATABASE; - reads it from standard input
         #[arg(long, value_name = "URL", env = "BLOCK_CHAIN_DB_URL", hide_env_values = true)]
@@ -148,7 +147,7 @@ pub enum Command {
         once: bool,
     },
     /// Stop copying to PostgreSQL
-    #[command(alias = "stop-dump-data")]
+    #[command(name = "stop_dump_data", alias = "stop-dump-data")]
     StopDumpData,
     /// Leave the network and stop the node; the data stays
     Disconnect,
@@ -245,12 +244,12 @@ mod tests {
     #[test]
     fn the_ten_commands_have_their_exact_names_and_a_dashed_alias() {
         let ten = [
-            "register",
+            "register --p2p-port 0",
             "add_transaction --key k --value v",
             "get_id",
             "get_leader",
             "check_consistency",
-            "mine_block",
+            "mine_block --wait-ms 5",
             "get_chain",
             "dump_data --db-url u",
             "stop_dump_data",

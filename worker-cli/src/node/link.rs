@@ -11,7 +11,7 @@ use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignReques
 use block_chain_common::quantity::Height;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 /// Between heartbeats, until the coordinator says how often.
@@ -37,6 +37,8 @@ pub(super) struct Link {
     pub(super) chain_name: String,
     pub(super) api: String,
     pub(super) news: Arc<Notify>,
+    /// Whether the worker has left. Held during a heartbeat, so that none can arrive after the leaving and undo it.
+    pub(super) left: Arc<Mutex<bool>>,
 }
 
 impl Link {
@@ -45,7 +47,13 @@ impl Link {
         let mut pause = FIRST_HEARTBEAT;
         let mut told = Vec::new();
         loop {
-            match self.beat().await {
+            let left = self.left.lock().await;
+            if *left {
+                return;
+            }
+            let beat = self.beat().await;
+            drop(left);
+            match beat {
                 Ok(view) => {
                     pause = Duration::from_millis(view.heartbeat_ms.clamp(100, 60_000));
                     self.take(view);
@@ -196,7 +204,10 @@ impl Link {
                     self.tell(Event::Cosigned(answer));
                 }
                 ToCoordinator::Leave(reply) => {
+                    let mut has_left = self.left.lock().await;
                     let left = self.client.leave(self.worker, &self.chain_name).await;
+                    *has_left = left.is_ok();
+                    drop(has_left);
                     let left = left
                         .map(|left| left.left)
                         .map_err(|error| RequestError::Unreachable(error.to_string()));

@@ -140,6 +140,7 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
         chain_name: worker.chain.clone(),
         api: url.clone(),
         news: Arc::new(Notify::new()),
+        left: Arc::new(tokio::sync::Mutex::new(false)),
     };
     tokio::spawn(link.clone().requests(requests));
     tokio::spawn(link.clone().listen());
