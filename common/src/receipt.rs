@@ -187,15 +187,26 @@ impl Receipt {
         let (chain, chain_name) = chain
             .split_once(' ')
             .ok_or_else(|| lines.malformed("`chain ID NAME`"))?;
-        let chain = chain.parse().map_err(|_| lines.malformed("`chain ID NAME`"))?;
-        check_name(chain_name).map_err(|_| lines.malformed("`chain ID NAME`"))?;
+        let chain = chain
+            .parse()
+            .ok()
+            .ok_or_else(|| lines.malformed("`chain ID NAME`"))?;
+        check_name(chain_name)
+            .ok()
+            .ok_or_else(|| lines.malformed("`chain ID NAME`"))?;
         let coordinator = lines.value("coordinator ", "`coordinator KEY`")?;
         let coordinator = coordinator
             .parse()
-            .map_err(|_| lines.malformed("`coordinator KEY`"))?;
+            .ok()
+            .ok_or_else(|| lines.malformed("`coordinator KEY`"))?;
         let mut members = Vec::new();
         while let Some(member) = lines.optional("member ") {
-            members.push(member.parse().map_err(|_| lines.malformed("`member KEY`"))?);
+            members.push(
+                member
+                    .parse()
+                    .ok()
+                    .ok_or_else(|| lines.malformed("`member KEY`"))?,
+            );
             if members.len() > MAX_CHAIN_WORKERS {
                 return Err(lines.malformed("one of at most 256 members"));
             }
@@ -317,7 +328,7 @@ impl<'a> Lines<'a> {
 
     fn hex(&mut self, prefix: &str, expected: &'static str) -> Result<Vec<u8>, ReceiptError> {
         let text = self.value(prefix, expected)?;
-        hex::decode(text).map_err(|_| self.malformed(expected))
+        hex::decode(text).ok().ok_or_else(|| self.malformed(expected))
     }
 
     fn path(&mut self, prefix: &str, expected: &'static str) -> Result<Vec<[u8; 32]>, ReceiptError> {
@@ -325,7 +336,9 @@ impl<'a> Lines<'a> {
         let mut path = Vec::new();
         for word in text.split(' ').skip(1) {
             let mut hash = [0; 32];
-            hex::decode_to_slice(word, &mut hash).map_err(|_| self.malformed(expected))?;
+            hex::decode_to_slice(word, &mut hash)
+                .ok()
+                .ok_or_else(|| self.malformed(expected))?;
             path.push(hash);
             if path.len() > MAX_PATH {
                 return Err(self.malformed("a path of at most 64 hashes"));

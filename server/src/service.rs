@@ -175,10 +175,8 @@ fn chain_row(tx: &mut dyn Tx, name: &str) -> Result<ChainRow, ServiceError> {
 }
 
 fn chain_id(row: &ChainRow) -> Result<ChainId, ServiceError> {
-    Ok(row
-        .id
-        .parse()
-        .map_err(|_| StoreError::Damaged(format!("the id of chain {}", row.name)))?)
+    let damaged = || StoreError::Damaged(format!("the id of chain {}", row.name));
+    Ok(row.id.parse().ok().ok_or_else(damaged)?)
 }
 
 /// The decoded spec of a stored chain.

@@ -8,7 +8,6 @@ use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
 /// An HTTP client whose TLS trusts the public roots, or the certificate with this SHA-256 fingerprint (hex) alone.
-#[must_use]
 pub fn http_client(fingerprint: Option<&str>) -> reqwest::ClientBuilder {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));

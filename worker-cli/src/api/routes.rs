@@ -368,7 +368,7 @@ async fn receipt(state: Data<ApiState>, id: Path<String>) -> Answer {
     }
     let (place, transaction) = on_chain(&state, &id)?;
     let made = web::block(move || make_receipt(&state, place, transaction)).await;
-    let made = made.map_err(|_| ApiError::Conflict("the node is stopping".to_owned()))??;
+    let made = made.or(Err(ApiError::Conflict("the node is stopping".to_owned())))??;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
         .body(made.to_text()))
@@ -408,7 +408,9 @@ fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Res
         transaction,
         header,
         proof: prove_transaction(&ids, place.index).ok_or_else(lost)?,
-        history: prove_inclusion(place.height.get(), covering.size, &store).map_err(|_| lost())?,
+        history: prove_inclusion(place.height.get(), covering.size, &store)
+            .ok()
+            .ok_or_else(lost)?,
         checkpoint: covering.note,
     })
 }

@@ -102,18 +102,12 @@ async fn compare(node: &NodeHandle, member: &Member) -> Result<Compared, String>
         let mut narrowed = (low, low);
         for (height, hash) in &answers {
             let ours = node.store().hash_at(*height).map_err(|error| error.to_string())?;
-            match (hash, ours) {
-                (Some(theirs_here), ours) => {
-                    theirs = theirs.max(Some((*height, *theirs_here)));
-                    match ours {
-                        Some(ours) if ours != *theirs_here => {
-                            first_difference = first_difference.min(Some(*height)).or(Some(*height));
-                        }
-                        Some(_) => last_same = last_same.max(Some(*height)),
-                        None => {}
-                    }
-                }
-                (None, _) => {}
+            let Some(theirs_here) = *hash else { continue };
+            theirs = theirs.max(Some((*height, theirs_here)));
+            match ours {
+                Some(ours) if ours == theirs_here => last_same = last_same.max(Some(*height)),
+                Some(_) => first_difference = first_difference.min(Some(*height)).or(Some(*height)),
+                None => {}
             }
         }
         let same = last_same.map_or(0, |height: Height| height.get());

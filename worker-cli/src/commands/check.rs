@@ -1,6 +1,6 @@
 //! `check_consistency`.
 
-use crate::api::types::{CheckProgress, CheckReport, CheckRequest, Verdict};
+use crate::api::types::{CheckProgress, CheckReport, CheckRequest, LocalCheck, Verdict};
 use crate::client::{ClientError, NodeClient};
 use crate::output::{self, Format, list};
 use std::process::ExitCode;
@@ -20,7 +20,20 @@ pub(super) async fn run(node: &NodeClient, repair: bool, format: Format) -> anyh
         output::json(&report)?;
         return Ok(code);
     }
-    let local = &report.local;
+    show_local(&report.local)?;
+    show_others(&report)?;
+    output::line(if report.consistent {
+        "consistent"
+    } else {
+        "NOT CONSISTENT"
+    })?;
+    if !report.consistent && !repair && !report.local.errors.is_empty() {
+        output::note("hint: block-chain-worker check_consistency --repair fetches damaged blocks again");
+    }
+    Ok(code)
+}
+
+fn show_local(local: &LocalCheck) -> anyhow::Result<()> {
     output::line(&format!(
         "this replica: {} blocks and {} transactions checked, {}",
         local.blocks_checked,
@@ -40,6 +53,10 @@ pub(super) async fn run(node: &NodeClient, repair: bool, format: Format) -> anyh
     for height in &local.repaired {
         output::line(&format!("  block {height} was fetched again and put right"))?;
     }
+    Ok(())
+}
+
+fn show_others(report: &CheckReport) -> anyhow::Result<()> {
     let rows = report.replicas.iter().map(|replica| {
         vec![
             replica
@@ -76,15 +93,7 @@ pub(super) async fn run(node: &NodeClient, repair: bool, format: Format) -> anyh
         ))?,
         None => output::line("coordinator: no checkpoint yet, or it does not answer")?,
     }
-    output::line(if report.consistent {
-        "consistent"
-    } else {
-        "NOT CONSISTENT"
-    })?;
-    if !report.consistent && !repair && !local.errors.is_empty() {
-        output::note("hint: block-chain-worker check_consistency --repair fetches damaged blocks again");
-    }
-    Ok(code)
+    Ok(())
 }
 
 const fn verdict(verdict: Verdict) -> &'static str {

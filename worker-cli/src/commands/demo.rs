@@ -67,7 +67,6 @@ fn story(network: &mut Network, folder: Option<&std::path::Path>, count: usize) 
     let (records, first_key) = records::collect(folder, count)?;
     let added = network.json_with_input("ben", &["add_transaction", "--file", "-"], &records)?;
     output::line(&format!("   {} records are pending", added["count"]))?;
-    let ids = added["transaction_ids"].as_array().cloned().unwrap_or_default();
 
     step(
         "A block",
@@ -89,16 +88,25 @@ fn story(network: &mut Network, folder: Option<&std::path::Path>, count: usize) 
     network.show("cyd", &["get_chain"])?;
     network.show("cyd", &["check_consistency"])?;
 
+    let ids = added["transaction_ids"].as_array().cloned().unwrap_or_default();
+    prove(network, &first_key, &ids.first().map(text).unwrap_or_default())?;
+    copy(network, &ids.len().to_string())?;
+    output::line(&format!("\nDone in {:.1} s.", started.elapsed().as_secs_f64()))?;
+    network.tell_where()
+}
+
+fn prove(network: &Network, first_key: &str, id: &str) -> anyhow::Result<()> {
     step(
         "A record, and its proof",
         "The receipt is checked with nothing but the file: no node, no network.",
     )?;
-    network.show("cyd", &["get", "--key", &first_key, "--history"])?;
+    network.show("cyd", &["get", "--key", first_key, "--history"])?;
     let receipt = network.root().join("first.receipt").display().to_string();
-    let id = ids.first().map(text).unwrap_or_default();
-    network.show("cyd", &["receipt", &id, "--out", &receipt])?;
-    network.show("cyd", &["verify", &receipt])?;
+    network.show("cyd", &["receipt", id, "--out", &receipt])?;
+    network.show("cyd", &["verify", &receipt])
+}
 
+fn copy(network: &mut Network, want: &str) -> anyhow::Result<()> {
     step(
         "A copy in PostgreSQL",
         "Everything so far, and every later block as it comes.",
@@ -106,7 +114,6 @@ fn story(network: &mut Network, folder: Option<&std::path::Path>, count: usize) 
     match Database::start(network.root())? {
         Some(database) => {
             network.show("ana", &["dump_data", "--db-url", &database.url])?;
-            let want = ids.len().to_string();
             network.until("the copy", AGREE, |_| {
                 Ok(database.query("SELECT count(*) FROM transactions")? == want)
             })?;
@@ -119,8 +126,7 @@ fn story(network: &mut Network, folder: Option<&std::path::Path>, count: usize) 
         }
         None => output::line("   no PostgreSQL is installed here: left out (apt-get install postgresql)")?,
     }
-    output::line(&format!("\nDone in {:.1} s.", started.elapsed().as_secs_f64()))?;
-    network.tell_where()
+    Ok(())
 }
 
 fn text(value: &Value) -> String {

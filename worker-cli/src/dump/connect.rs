@@ -118,7 +118,8 @@ impl DatabaseUrl {
         let tls = MakeRustlsConnect::new(self.tls().map_err(&failed)?);
         let connecting = tokio::time::timeout(CONNECT * 2, self.config.connect(tls)).await;
         let (client, connection) = connecting
-            .map_err(|_| failed("it does not answer in 10 s".to_owned()))?
+            .ok()
+            .ok_or_else(|| failed("it does not answer in 10 s".to_owned()))?
             .map_err(|error| failed(crate::coordinator::root_cause(&error)))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {

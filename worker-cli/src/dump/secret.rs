@@ -29,10 +29,12 @@ pub(super) fn open(key: &SecretKey, sealed: &[u8]) -> Result<Zeroizing<String>, 
         .split_first_chunk::<NONCE_BYTES>()
         .ok_or("the stored URL is cut off")?;
     let opened = cipher(key).decrypt(&XNonce::from(*nonce), sealed);
-    let opened = opened.map_err(|_| "the stored URL was changed, or is another worker's".to_owned())?;
+    let opened = opened.or(Err(
+        "the stored URL was changed, or is another worker's".to_owned()
+    ))?;
     String::from_utf8(opened)
         .map(Zeroizing::new)
-        .map_err(|_| "the stored URL is not text".to_owned())
+        .or(Err("the stored URL is not text".to_owned()))
 }
 
 #[cfg(test)]

@@ -86,17 +86,15 @@ fn first_hash_words<const N: usize>(midstate: &Midstate, word_9: Lanes<N>) -> La
     }
     state[0] = add(state[0], word_9);
     state[4] = add(state[4], word_9);
-    sixteen_times!(I => {
-        if I >= 10 {
-            round(&mut state, all(midstate.words[I].wrapping_add(ROUND[I])));
-        }
-    });
+    // Rounds 0 to 9 are in the midstate.
+    for (word, constant) in midstate.words.iter().zip(ROUND).skip(10) {
+        round(&mut state, all(word.wrapping_add(constant)));
+    }
     let mut words = words_16_to_31(midstate, word_9);
     sixteen_times!(I => {
         round(&mut state, add(words[I], all(ROUND[16 + I])));
     });
-    let mut constants = ROUND.as_chunks::<16>().0[2..].iter();
-    while let Some(constants) = constants.next() {
+    for constants in &ROUND.as_chunks::<16>().0[2..] {
         sixteen_times!(I => {
             let terms = add(words[I], words[(I + 9) % 16]);
             words[I] = add(add(terms, sigma_0(words[(I + 1) % 16])), sigma_1(words[(I + 14) % 16]));

@@ -66,8 +66,8 @@ fn first_hash_words<const N: usize>(midstate: &Midstate, lows: &[u32; N]) -> [u3
         &[_mm_add_epi32(lanes([w10, w11, 0, 0]), lanes(k8)); N],
     );
     four_rounds(&mut abef, &mut cdgh, &[w12; N], 12);
-    for i in 0..4 {
-        four_rounds(&mut abef, &mut cdgh, &words[i], 16 + 4 * i);
+    for (i, four) in words.iter().enumerate() {
+        four_rounds(&mut abef, &mut cdgh, four, 16 + 4 * i);
     }
     for pass in 2..4 {
         for i in 0..4 {
@@ -108,6 +108,10 @@ fn next_words(w0: __m128i, w4: __m128i, w8: __m128i, w12: __m128i) -> __m128i {
 }
 
 /// Replaces the oldest four of the last sixteen words, `words[i]`, by the next four.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "four vectors of four lists are read and one is written, all at n"
+)]
 #[inline]
 #[target_feature(enable = "sha,sse4.1,ssse3")]
 fn schedule<const N: usize>(words: &mut [Lanes<N>; 4], i: usize) {

@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 
 use super::chain_thread::{ChainThread, Input};
-use super::handle::{MempoolMirror, NodeHandle, Shared};
+use super::handle::{Command, MempoolMirror, NodeHandle, Shared};
 use super::inbound::{Asked, Inbound};
 use super::link::Link;
 use super::router::Router;
@@ -11,8 +11,8 @@ use crate::coordinator::CoordinatorClient;
 use crate::dump::DumpControl;
 use crate::identity::{WorkerFile, load_key, read_private};
 use crate::machine::{ChainRead as _, Event, Machine, Start};
-use crate::net::{NetConfig, Network};
-use crate::storage::Store;
+use crate::net::{NetConfig, NetEvent, Network};
+use crate::storage::{StorageError, Store};
 use anyhow::{Context as _, anyhow};
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::keys::SecretKey;
@@ -25,6 +25,9 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 /// How often the machine is told that time passes.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long the chain's thread may take to write what is under way.
+const END: Duration = Duration::from_secs(10);
 
 /// What a node is told.
 #[derive(Debug, Clone)]
@@ -39,11 +42,90 @@ pub struct NodeSettings {
     pub p2p: SocketAddr,
 }
 
+/// What a start finds and opens, before anything runs.
+struct Opened {
+    worker: WorkerFile,
+    key: SecretKey,
+    spec: Arc<CheckedSpec>,
+    store: Store,
+    client: CoordinatorClient,
+    servers: Vec<String>,
+}
+
+/// The threads and tasks of a running node.
+struct Running {
+    chain: mpsc::UnboundedSender<Input>,
+    failed: mpsc::Receiver<Result<(), StorageError>>,
+    stopping: watch::Receiver<bool>,
+}
+
 /// Runs a node until it is stopped, by a signal or through its interface.
 ///
 /// # Errors
 /// Where it cannot start, or its store fails.
 pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
+    let opened = open(&settings)?;
+    let (net_events, from_net) = mpsc::channel(64);
+    let config = NetConfig {
+        secret: opened.key.clone(),
+        chain: opened.spec.id(),
+        bind: settings.p2p,
+    };
+    let network = Network::start(config, net_events).await?;
+    let (machine, mirror) = load(&opened)?;
+    let (commands, from_users) = mpsc::channel(1_024);
+    let shared = Arc::new(share(&settings, &opened, commands, mirror));
+    let handle = NodeHandle(Arc::clone(&shared));
+    let dump = DumpControl::new(handle.clone());
+    let (address, api) = ApiServer::start(handle, dump.clone(), settings.api, &settings.data_dir).await?;
+    let url = format!("http://{address}");
+    shared
+        .status
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .api
+        .clone_from(&url);
+    let mut running = spawn(
+        &opened,
+        &shared,
+        &network,
+        machine,
+        (from_net, from_users),
+        url.clone(),
+    )?;
+    dump.resume();
+    tracing::info!(worker = %opened.worker.worker_id, api = url, "the node runs");
+
+    let result = tokio::select! {
+        () = wait_for_signal() => Ok(()),
+        _ = running.stopping.changed() => Ok(()),
+        result = running.failed.recv() => match result {
+            Some(Err(error)) => Err(anyhow::Error::new(error).context("the store failed, so the node stops")),
+            _ => Err(anyhow!("the chain's thread has ended")),
+        },
+    };
+    // The interface ends first, so that nobody is answered by half a node; then what is under way is written.
+    api.stop().await;
+    dump.shutdown().await;
+    network.shutdown().await;
+    result.and(running.end().await)
+}
+
+impl Running {
+    /// Has the chain's thread write what is under way, and waits for it.
+    async fn end(mut self) -> anyhow::Result<()> {
+        if self.chain.send(Input::Command(Command::Stop)).is_err() {
+            return Ok(());
+        }
+        match tokio::time::timeout(END, self.failed.recv()).await {
+            Ok(Some(Err(error))) => Err(anyhow::Error::new(error).context("the last write failed")),
+            Ok(_) => Ok(()),
+            Err(_) => Err(anyhow!("the chain's thread does not end")),
+        }
+    }
+}
+
+fn open(settings: &NodeSettings) -> anyhow::Result<Opened> {
     let dir = &settings.data_dir;
     let no_worker = || anyhow!("no worker is registered in {}", dir.display());
     let worker = WorkerFile::load(dir)?.ok_or_else(no_worker)?;
@@ -57,57 +139,61 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
         settings.servers.clone()
     };
     let client = CoordinatorClient::new(servers.clone(), token, worker.fingerprint.as_deref())?;
-
-    let (net_events, from_net) = mpsc::channel(64);
-    let config = NetConfig {
-        secret: key.clone(),
-        chain: spec.id(),
-        bind: settings.p2p,
-    };
-    let network = Network::start(config, net_events).await?;
-    let (machine, mirror) = load(&store, &spec, &worker, &key)?;
-    let (commands, from_users) = mpsc::channel(1_024);
-    let status = first_status(&worker, &spec, &key, &store, servers);
-    let shared = Arc::new(Shared {
-        data_dir: dir.clone(),
-        store,
-        spec: Arc::clone(&spec),
-        coordinator_key: worker.coordinator_key,
+    Ok(Opened {
+        worker,
         key,
+        spec,
+        store,
+        client,
+        servers,
+    })
+}
+
+fn share(
+    settings: &NodeSettings,
+    opened: &Opened,
+    commands: mpsc::Sender<Command>,
+    mirror: MempoolMirror,
+) -> Shared {
+    Shared {
+        data_dir: settings.data_dir.clone(),
+        store: opened.store.clone(),
+        spec: Arc::clone(&opened.spec),
+        coordinator_key: opened.worker.coordinator_key,
+        key: opened.key.clone(),
         commands,
-        status: RwLock::new(status),
+        status: RwLock::new(first_status(opened)),
         view: RwLock::new(None),
         mempool: RwLock::new(mirror),
         connected: RwLock::new(Vec::new()),
         events: broadcast::channel(256).0,
         signing: tokio::sync::Mutex::new(()),
         started: Mutex::new(Instant::now()),
-    });
-    let handle = NodeHandle(Arc::clone(&shared));
-    let dump = DumpControl::new(handle.clone());
-    let (address, api) = ApiServer::start(handle.clone(), dump.clone(), settings.api, dir).await?;
-    let url = format!("http://{address}");
-    shared
-        .status
-        .write()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .api
-        .clone_from(&url);
+    }
+}
 
+fn spawn(
+    opened: &Opened,
+    shared: &Arc<Shared>,
+    network: &Network,
+    machine: Machine,
+    (from_net, from_users): (mpsc::Receiver<NetEvent>, mpsc::Receiver<Command>),
+    api: String,
+) -> anyhow::Result<Running> {
     let (chain, inputs) = mpsc::unbounded_channel();
     let (to_coordinator, requests) = mpsc::unbounded_channel();
-    let (stop, mut stopping) = watch::channel(false);
+    let (stop, stopping) = watch::channel(false);
     let asked = Arc::new(Mutex::new(Asked::default()));
     let thread = ChainThread {
         machine,
-        shared: Arc::clone(&shared),
+        shared: Arc::clone(shared),
         network: network.clone(),
         inputs,
         found: chain.clone(),
         coordinator: to_coordinator.clone(),
         mining_threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
-    let (ended, mut failed) = mpsc::channel(1);
+    let (ended, failed) = mpsc::channel(1);
     std::thread::Builder::new()
         .name("chain".to_owned())
         .spawn(move || {
@@ -117,7 +203,7 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
             }
         })?;
     let inbound = Inbound {
-        shared: Arc::clone(&shared),
+        shared: Arc::clone(shared),
         network: network.clone(),
         chain: chain.clone(),
         asked: Arc::clone(&asked),
@@ -132,13 +218,13 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
     };
     tokio::spawn(router.run(from_users));
     let link = Link {
-        shared: Arc::clone(&shared),
-        client,
+        shared: Arc::clone(shared),
+        client: opened.client.clone(),
         network: network.clone(),
         chain: chain.clone(),
-        worker: worker.worker_id,
-        chain_name: worker.chain.clone(),
-        api: url.clone(),
+        worker: opened.worker.worker_id,
+        chain_name: opened.worker.chain.clone(),
+        api,
         news: Arc::new(Notify::new()),
         left: Arc::new(tokio::sync::Mutex::new(false)),
     };
@@ -146,37 +232,21 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
     tokio::spawn(link.clone().listen());
     tokio::spawn(link.heartbeats());
     tokio::spawn(tick(chain.clone()));
-    dump.resume();
-    tracing::info!(worker = %worker.worker_id, api = url, "the node runs");
-
-    let result = tokio::select! {
-        () = wait_for_signal() => Ok(()),
-        _ = stopping.changed() => Ok(()),
-        result = failed.recv() => match result {
-            Some(Err(error)) => Err(anyhow::Error::new(error).context("the store failed, so the node stops")),
-            _ => Err(anyhow!("the chain's thread has ended")),
-        },
-    };
-    // The interface ends first, so that nobody is answered by half a node; then what is under way is written.
-    api.stop().await;
-    dump.shutdown().await;
-    network.shutdown().await;
-    if chain.send(Input::Command(super::handle::Command::Stop)).is_ok() && result.is_ok() {
-        match tokio::time::timeout(Duration::from_secs(10), failed.recv()).await {
-            Ok(Some(Err(error))) => return Err(anyhow::Error::new(error).context("the last write failed")),
-            Ok(_) => {}
-            Err(_) => tracing::error!("the chain's thread did not end in 10 s"),
-        }
-    }
-    result
+    Ok(Running {
+        chain,
+        failed,
+        stopping,
+    })
 }
 
-fn load(
-    store: &Store,
-    spec: &Arc<CheckedSpec>,
-    worker: &WorkerFile,
-    key: &SecretKey,
-) -> anyhow::Result<(Machine, MempoolMirror)> {
+fn load(opened: &Opened) -> anyhow::Result<(Machine, MempoolMirror)> {
+    let Opened {
+        worker,
+        key,
+        spec,
+        store,
+        ..
+    } = opened;
     let waiting = store.mempool().context("cannot read what waits")?;
     let mut mirror = MempoolMirror::default();
     for (sequence, transaction) in &waiting {
@@ -196,13 +266,15 @@ fn load(
     Ok((machine, mirror))
 }
 
-fn first_status(
-    worker: &WorkerFile,
-    spec: &CheckedSpec,
-    key: &SecretKey,
-    store: &Store,
-    servers: Vec<String>,
-) -> NodeStatus {
+fn first_status(opened: &Opened) -> NodeStatus {
+    let Opened {
+        worker,
+        key,
+        spec,
+        store,
+        servers,
+        ..
+    } = opened;
     let (height, head) = store.head();
     NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -210,7 +282,7 @@ fn first_status(
         name: worker.name.clone(),
         public_key: key.public_key(),
         address: key.public_key().address(),
-        servers,
+        servers: servers.clone(),
         server_reachable: false,
         chain: worker.chain.clone(),
         chain_id: spec.id(),

@@ -1,0 +1,41 @@
+# One build, one profile: the demo, the tests, the lints and the benchmarks share target/release.
+CARGO ?= cargo
+PREFIX ?= /usr/local
+BIN := target/release
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint bench deps install dockerup dockerdown
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+
+build: ## the two programs, in target/release
+	$(CARGO) build --release --locked --bins
+
+demo: build ## a coordinator, three workers, real records, a chain, a proof, a SQL copy; ARGS=--keep leaves it running
+	$(BIN)/block-chain-worker demo $(ARGS)
+
+deps: ## what the tests need beyond Rust: PostgreSQL, psql, openssl
+	@scripts/install-test-deps
+
+test: deps lint ## format, lints, every test, the documentation
+	$(CARGO) test --release --locked --workspace
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+lint: ## format, clippy with warnings denied, licences and sources
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	@scripts/check-dependencies
+
+bench: ## the figures of docs/BENCHMARKS.md
+	$(CARGO) bench --locked --workspace
+
+install: build ## both programs into PREFIX/bin (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BIN)/block-chain-server $(BIN)/block-chain-worker $(DESTDIR)$(PREFIX)/bin
+
+dockerup: ## the coordinator, PostgreSQL and three workers in containers
+	@scripts/compose up --build --detach
+
+dockerdown: ## stop them; the volumes stay
+	@scripts/compose down
