@@ -1,0 +1,178 @@
+#![expect(unreachable_pub, reason = "a test: its modules are its own")]
+//! Several machines with real stores and a real coordinator's rules, on a network and a clock that the test holds.
+//!
+//! No sockets and no threads: messages are delivered in order, links can be cut, and time moves when the test says so.
+
+mod world;
+
+use block_chain_common::block::{Block, CheckedBlock};
+use block_chain_common::checkpoint::Checkpoint;
+use block_chain_common::hash::Digest;
+use block_chain_common::header::Proof;
+use block_chain_common::keys::SecretKey;
+use block_chain_common::work::Target;
+use block_chain_worker::machine::{ChainRead as _, Event, MempoolError};
+use std::collections::BTreeSet;
+use world::World;
+
+#[test]
+fn records_reach_every_replica_and_become_final() {
+    let mut world = World::new(3);
+    world.submit(1, 50, 0..300);
+    world.settle();
+    assert_eq!(world.nodes[0].machine.mempool_size().0, 300, "the records wait everywhere");
+    world.mine(2);
+    world.settle();
+    world.assert_agreed();
+    assert_eq!(world.head(0).0, 1);
+    for node in 0..3 {
+        assert_eq!(world.transactions(node).len(), 300);
+        assert_eq!(world.nodes[node].machine.mempool_size(), (0, 0));
+    }
+}
+
+#[test]
+fn one_worker_alone_is_its_own_majority() {
+    let mut world = World::new(1);
+    world.submit(0, 50, 0..1);
+    world.mine(0);
+    world.settle();
+    world.assert_agreed();
+}
+
+#[test]
+fn a_minority_with_more_work_gives_way_to_what_is_committed_and_loses_no_transaction() {
+    let mut world = World::new(3);
+    let leader = world.leader();
+    let (miner, cut) = (leader, (leader + 1) % 3);
+    world.cut.insert(cut);
+    world.submit(cut, 60, 0..5);
+    for _ in 0..4 {
+        world.mine(cut);
+    }
+    world.submit(miner, 61, 0..5);
+    world.mine(miner);
+    world.settle();
+    assert_eq!((world.head(cut).0, world.head(miner).0), (4, 1));
+    assert_eq!(world.final_size(miner), 2, "two of three are a majority");
+    assert_eq!(world.final_size(cut), 1, "one of three is none");
+    world.cut.clear();
+    world.settle();
+    world.assert_agreed();
+    assert_eq!(world.head(cut).0, 1);
+    assert_eq!(world.nodes[cut].machine.mempool_size().0, 5, "the orphaned blocks' transactions wait again");
+    world.mine(miner);
+    world.settle();
+    world.assert_agreed();
+    let all = world.transactions(cut);
+    assert_eq!(all.len(), 10);
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 10, "each once");
+}
+
+#[test]
+fn without_the_coordinator_the_branch_with_more_work_wins() {
+    let mut world = World::new(2);
+    world.coordinator_up = false;
+    world.cut.insert(1);
+    world.mine(0);
+    world.mine(1);
+    world.mine(1);
+    world.settle();
+    world.cut.clear();
+    world.settle();
+    assert_eq!(world.head(0), world.head(1));
+    assert_eq!(world.head(0).0, 2);
+    assert_eq!(world.final_size(0), 1, "finality waits");
+    world.coordinator_up = true;
+    world.settle();
+    world.assert_agreed();
+}
+
+#[test]
+fn a_newcomer_catches_up_with_a_long_chain() {
+    let mut world = World::new(2);
+    for round in 0..150 {
+        world.submit(0, 70, round * 3..round * 3 + 3);
+        world.mine(0);
+    }
+    world.settle();
+    let newcomer = world.join();
+    world.settle();
+    world.settle();
+    world.assert_agreed();
+    assert_eq!(world.head(newcomer).0, 150);
+    assert_eq!(world.transactions(newcomer), world.transactions(0));
+}
+
+#[test]
+fn a_restarted_node_has_its_head_and_what_waited() {
+    let mut world = World::new(3);
+    world.submit(1, 80, 0..4);
+    world.mine(1);
+    world.submit(1, 80, 4..9);
+    world.settle();
+    let before = world.head(1);
+    world.restart(1);
+    assert_eq!(world.head(1), before);
+    assert_eq!(world.nodes[1].machine.mempool_size().0, 5);
+    world.mine(1);
+    world.settle();
+    world.assert_agreed();
+    assert_eq!(world.transactions(0).len(), 9);
+}
+
+#[test]
+fn another_leads_when_the_leader_is_silent() {
+    let mut world = World::new(3);
+    let (first, term) = (world.leader(), world.term());
+    world.cut.insert(first);
+    world.settle();
+    let second = world.leader();
+    assert!(second != first && world.term() > term);
+    world.mine(second);
+    world.settle();
+    assert_eq!(world.final_size(second), 2, "two of three go on");
+    world.cut.clear();
+    world.settle();
+    world.assert_agreed();
+}
+
+#[test]
+fn the_mempool_refuses_a_gap_and_takes_none_of_the_rest() {
+    let mut world = World::new(1);
+    world.submit(0, 90, 0..3);
+    world.submit(0, 90, 0..3);
+    world.submit(0, 90, 4..6);
+    assert!(matches!(world.nodes[0].submitted.as_slice(), [Ok(3), Ok(3), Err(MempoolError::NonceGap { .. })]));
+    assert_eq!(world.nodes[0].machine.mempool_size().0, 3, "the same transactions twice are three");
+}
+
+#[test]
+fn a_block_that_lies_about_the_state_is_refused_and_its_sender_dropped() {
+    let mut world = World::new(2);
+    world.cut.insert(1);
+    world.mine(1);
+    let store = &world.nodes[1].store;
+    let (_, hash) = store.head();
+    let mut header = store.header(&hash).unwrap().unwrap().header;
+    header.state_digest = Digest::ZERO;
+    header.proof = Proof::Work { bits: Target::from_leading_zero_bits(0).to_bits(), nonce: 1 };
+    let block = Block { header, transactions: Default::default() };
+    let forged = CheckedBlock::check(block, world.spec.id()).unwrap();
+    let liar = world.nodes[1].key.public_key();
+    world.step(0, Event::Block(liar, Box::new(forged)));
+    assert_eq!(world.head(0).0, 0);
+    assert!(world.nodes[0].dropped.iter().any(|reason| reason.contains("BLK-17")), "{:?}", world.nodes[0].dropped);
+}
+
+#[test]
+fn every_checkpoint_verifies_with_the_coordinators_key_alone() {
+    let mut world = World::new(3);
+    world.mine(0);
+    world.settle();
+    let stored = world.nodes[2].store.final_checkpoint().unwrap();
+    let (checkpoint, _) = Checkpoint::verify(&stored.note, &world.spec.id(), &world.service.public_key()).unwrap();
+    assert_eq!(checkpoint.size, 2);
+    let other = SecretKey::from_seed(&[99; 32]).public_key();
+    assert!(Checkpoint::verify(&stored.note, &world.spec.id(), &other).is_err());
+}
