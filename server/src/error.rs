@@ -1,6 +1,6 @@
 //! What the coordinator refuses, each with its code and HTTP status, in one table.
 
-use crate::store::StoreError;
+use crate::store::{Refusal, StoreError};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use block_chain_common::coordinator_api::{API_VERSION, ApiError};
@@ -140,6 +140,15 @@ impl ServiceError {
             Self::Behind { .. } => {
                 Some("the coordinator was restored from an old backup; restore a newer one")
             }
+            _ => None,
+        }
+    }
+}
+
+impl Refusal for ServiceError {
+    fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
             _ => None,
         }
     }
