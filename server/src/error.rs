@@ -128,6 +128,12 @@ impl ServiceError {
         }
     }
 
+    /// The short name that programs tell refusals apart by.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code_and_status().0
+    }
+
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::JoinToken(_) => {
