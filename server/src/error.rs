@@ -8,6 +8,10 @@ use block_chain_common::limits::MAX_CHAIN_WORKERS;
 use block_chain_common::quantity::Term;
 use uuid::Uuid;
 
+/// Left on a refusal's response, so that it can be counted by its code.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused(pub &'static str);
+
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -170,10 +174,12 @@ impl ResponseError for ServiceError {
         if status.is_server_error() {
             tracing::error!(error = %self, "a request failed");
         }
-        HttpResponse::build(status).json(ApiError {
+        let mut response = HttpResponse::build(status).json(ApiError {
             code: code.to_owned(),
             message: self.to_string(),
             hint: self.hint().map(str::to_owned),
-        })
+        });
+        response.extensions_mut().insert(Refused(code));
+        response
     }
 }

@@ -141,11 +141,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         App::new()
             .app_data(state.clone())
             .wrap_fn(move |request, next| {
-                let (metrics, method) = (counted.metrics.clone(), request.method().to_string());
+                let metrics = counted.metrics.clone();
                 let answer = next.call(request);
                 async move {
                     let answer = answer.await?;
-                    metrics.answered(&method, answer.status().as_u16());
+                    let route = answer.request().match_pattern();
+                    let refused = answer.response().extensions().get::<error::Refused>().copied();
+                    metrics.answered(route.as_deref(), answer.status().as_u16(), refused);
                     Ok(answer)
                 }
             })

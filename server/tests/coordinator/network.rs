@@ -18,7 +18,7 @@ use block_chain_server::store::Store;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-pub(crate) const START: u64 = 1_700_000_000_000;
+const START: u64 = 1_700_000_000_000;
 
 pub(crate) fn at(ms: u64) -> Timestamp {
     Timestamp::new(START + ms)
