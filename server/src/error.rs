@@ -1,12 +1,16 @@
 //! What the coordinator refuses, each with its code and HTTP status, in one table.
 
-use crate::store::StoreError;
+use crate::store::{Refusal, StoreError};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use block_chain_common::coordinator_api::{API_VERSION, ApiError};
 use block_chain_common::limits::MAX_CHAIN_WORKERS;
 use block_chain_common::quantity::Term;
 use uuid::Uuid;
+
+/// Left on a refusal's response, so that it can be counted by its code.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused(pub &'static str);
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +132,12 @@ impl ServiceError {
         }
     }
 
+    /// The short name that programs tell refusals apart by.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code_and_status().0
+    }
+
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::JoinToken(_) => {
@@ -145,6 +155,15 @@ impl ServiceError {
     }
 }
 
+impl Refusal for ServiceError {
+    fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 impl ResponseError for ServiceError {
     fn status_code(&self) -> StatusCode {
         self.code_and_status().1
@@ -155,10 +174,12 @@ impl ResponseError for ServiceError {
         if status.is_server_error() {
             tracing::error!(error = %self, "a request failed");
         }
-        HttpResponse::build(status).json(ApiError {
+        let mut response = HttpResponse::build(status).json(ApiError {
             code: code.to_owned(),
             message: self.to_string(),
             hint: self.hint().map(str::to_owned),
-        })
+        });
+        response.extensions_mut().insert(Refused(code));
+        response
     }
 }

@@ -13,13 +13,14 @@ pub mod tls;
 use actix_web::dev::{ServerHandle, Service as _};
 use actix_web::{App, HttpServer, web};
 use routes::{Metrics, State};
-use service::Service;
+use service::{Join, Service};
 use settings::Settings;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
+use store::{Store, StoreError};
+use zeroize::Zeroizing;
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,12 +64,27 @@ impl StartError {
                 Some("another server may run there already; choose a port with --bind IP:PORT")
             }
             Self::File { .. } => Some("choose a folder that can be written with --data-dir DIR"),
-            Self::Store(_) => Some("is the database there, and does --database-url name it?"),
-            Self::Service(service::StartError::OtherSpec) => {
+            Self::Store(error) | Self::Service(service::StartError::Store(error)) => store_hint(error),
+            Self::Service(service::StartError::OtherSpec { .. }) => {
                 Some("start without these flags, or in another --data-dir")
             }
+            Self::Tls(_) => Some("--tls-cert and --tls-key name a certificate and its key, in PEM"),
             _ => None,
         }
+    }
+}
+
+fn store_hint(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::Open { database, .. } if database.starts_with("postgresql://") => {
+            Some("is the database there, and may this user make tables in it?")
+        }
+        StoreError::Open { .. } => {
+            Some("choose a folder that can be written with --data-dir DIR, or give --database-url URL")
+        }
+        StoreError::Newer { .. } => Some("run the version that wrote it, or a later one"),
+        StoreError::Damaged(_) => Some("restore a backup; workers notice how far it is behind"),
+        StoreError::Query(_) => None,
     }
 }
 
@@ -106,10 +122,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     make_private_dir(&dir)?;
     let opening = settings.clone();
     let opened = web::block(move || open(&opening)).await;
-    let (service, new_join_token) = opened.map_err(|error| StartError::File {
+    let service = opened.map_err(|error| StartError::File {
         path: dir.display().to_string(),
         reason: error.to_string(),
     })??;
+    let new_join_token = service.new_join_token().map(str::to_owned);
     let service = Arc::new(service);
     let tls = tls::configure(&settings, &dir)?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
@@ -124,11 +141,13 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         App::new()
             .app_data(state.clone())
             .wrap_fn(move |request, next| {
-                let (metrics, method) = (counted.metrics.clone(), request.method().to_string());
+                let metrics = counted.metrics.clone();
                 let answer = next.call(request);
                 async move {
                     let answer = answer.await?;
-                    metrics.answered(&method, answer.status().as_u16());
+                    let route = answer.request().match_pattern();
+                    let refused = answer.response().extensions().get::<error::Refused>().copied();
+                    metrics.answered(route.as_deref(), answer.status().as_u16(), refused);
                     Ok(answer)
                 }
             })
@@ -163,26 +182,19 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     })
 }
 
-fn open(settings: &Settings) -> Result<(Service, Option<String>), StartError> {
+fn open(settings: &Settings) -> Result<Service, StartError> {
     let store = match &settings.database_url {
         Some(url) => Store::open_postgres(url)?,
         None => Store::open_sqlite(&settings.data_dir().join("coordinator.sqlite"))?,
     };
-    let needed = !settings.open && !settings.bind().ip().is_loopback();
-    let (token, fresh) = join_token(settings, needed)?;
-    let service = Service::start(store, settings.service(), token.as_deref(), |spec| {
-        settings.apply_to(spec)
-    })?;
-    Ok((service, fresh))
-}
-
-/// The join token: told, kept from an earlier start, or made now (then also given as the second).
-fn join_token(settings: &Settings, needed: bool) -> Result<(Option<String>, Option<String>), StartError> {
-    if settings.join_token.is_some() || !needed {
-        return Ok((settings.join_token.clone(), None));
-    }
-    let made = service::random_hex::<16>()?.to_string();
-    Ok((Some(made.clone()), Some(made)))
+    let join = match &settings.join_token {
+        Some(token) => Join::Token(Zeroizing::new(token.clone())),
+        None if settings.open || settings.bind().ip().is_loopback() => Join::Open,
+        None => Join::Kept,
+    };
+    Ok(Service::start(store, settings.service(), join, |spec| {
+        settings.apply_to(spec);
+    })?)
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), StartError> {

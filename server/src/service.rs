@@ -18,20 +18,42 @@ use block_chain_common::codec::{decode, encode};
 use block_chain_common::coordinator_api::{ChainInfo, Event};
 use block_chain_common::hash::{ChainId, sha256};
 use block_chain_common::keys::{PublicKey, SecretKey};
+use block_chain_common::limits::check_name;
+use std::sync::{Mutex, OnceLock};
 use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
 /// Events that a slow listener may fall behind by before it misses some.
 const EVENTS_KEPT: usize = 256;
 
+/// The setting that holds the hash of the join token made at the first start.
+const JOIN_TOKEN: &str = "join_token_sha256";
+
+/// What a worker must show to register.
+#[derive(Debug, Clone)]
+pub enum Join {
+    /// Nothing.
+    Open,
+    /// This token.
+    Token(Zeroizing<String>),
+    /// The token made at an earlier start, or else one made now.
+    Kept,
+}
+
 /// The coordinator.
 pub struct Service {
     store: Store,
     settings: Settings,
     key: SecretKey,
-    /// SHA-256 of the join token, where one is asked for.
-    join_token: Option<[u8; 32]>,
+    /// SHA-256 of the join token in hex, where one is asked for.
+    join_token: Option<String>,
+    /// A join token made at this start, to be shown once.
+    new_join_token: Option<Zeroizing<String>>,
     events: broadcast::Sender<Event>,
+    /// When the first tick came: who could not be heard before that is not silent.
+    awake_since_ms: OnceLock<u64>,
+    /// Ids given without a key: the minute they are counted in, and how many.
+    keyless: Mutex<(u64, u32)>,
 }
 
 /// Why the coordinator cannot start.
@@ -44,8 +66,13 @@ pub enum StartError {
     #[error("the system gives no random bytes: {0}")]
     Random(String),
     /// What the flags say of chain `main` is not what it was created with.
-    #[error("chain main exists with other settings than the flags say; they count at the first start only")]
-    OtherSpec,
+    #[error("chain main exists with {found}, the flags say {asked}; they count at the first start only")]
+    OtherSpec {
+        /// How it was created.
+        found: String,
+        /// What the flags make of it.
+        asked: String,
+    },
     /// The spec breaks a rule.
     #[error("{0}")]
     Spec(String),
@@ -60,7 +87,7 @@ impl Service {
     pub fn start(
         store: Store,
         settings: Settings,
-        join_token: Option<&str>,
+        join: Join,
         spec: impl Fn(&mut ChainSpec),
     ) -> Result<Self, StartError> {
         let fresh = random_hex::<32>()?;
@@ -74,39 +101,17 @@ impl Service {
         hex::decode_to_slice(seed.as_str(), bytes.as_mut())
             .map_err(|error| StoreError::Damaged(format!("the coordinator's key: {error}")))?;
         let key = SecretKey::from_seed(&bytes);
-        let mut wanted = ChainSpec::default_for("main", key.public_key().address());
-        spec(&mut wanted);
-        let asked = wanted != ChainSpec::default_for("main", key.public_key().address());
-        let checked = wanted
-            .clone()
-            .check()
-            .map_err(|error| StartError::Spec(error.to_string()))?;
-        let row = ChainRow {
-            name: "main".to_owned(),
-            id: checked.id().to_string(),
-            spec: hex::encode(encode(&wanted)),
-            term: 0,
-            leader: None,
-            leader_since_ms: 0,
-            final_size: 0,
-        };
-        let found = store.transaction::<_, StoreError>(|tx| {
-            let found = tx.chain("main")?;
-            if found.is_none() {
-                tx.add_chain(&row)?;
-            }
-            Ok(found)
-        })?;
-        if asked && found.is_some_and(|found| found.spec != row.spec) {
-            return Err(StartError::OtherSpec);
-        }
-        let join_token = join_token.map(|token| sha256(&[token.as_bytes()]));
+        create_main(&store, &key, spec)?;
+        let (join_token, new_join_token) = keep_join_token(&store, join)?;
         Ok(Self {
             store,
             settings,
             key,
             join_token,
+            new_join_token,
             events: broadcast::channel(EVENTS_KEPT).0,
+            awake_since_ms: OnceLock::new(),
+            keyless: Mutex::new((0, 0)),
         })
     }
 
@@ -114,6 +119,12 @@ impl Service {
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
         self.key.public_key()
+    }
+
+    /// The join token, where this start made one: it is kept only as a hash.
+    #[must_use]
+    pub fn new_join_token(&self) -> Option<&str> {
+        self.new_join_token.as_ref().map(|token| token.as_str())
     }
 
     /// What happens from now on.
@@ -167,8 +178,81 @@ impl Service {
     }
 }
 
+/// The hash of the join token that counts, and the token itself where it is new.
+fn keep_join_token(
+    store: &Store,
+    join: Join,
+) -> Result<(Option<String>, Option<Zeroizing<String>>), StartError> {
+    let hash = |token: &str| hex::encode(sha256(&[token.as_bytes()]));
+    let fresh = match join {
+        Join::Open => return Ok((None, None)),
+        Join::Token(token) => return Ok((Some(hash(&token)), None)),
+        Join::Kept => random_hex::<16>()?,
+    };
+    let kept = store.transaction::<_, StoreError>(|tx| {
+        let kept = tx.setting(JOIN_TOKEN)?;
+        if kept.is_none() {
+            tx.add_setting(JOIN_TOKEN, &hash(&fresh))?;
+        }
+        Ok(kept)
+    })?;
+    Ok(match kept {
+        Some(kept) => (Some(kept), None),
+        None => (Some(hash(&fresh)), Some(fresh)),
+    })
+}
+
+/// Creates chain `main` where there is none; else the flags must not ask for another.
+fn create_main(store: &Store, key: &SecretKey, spec: impl Fn(&mut ChainSpec)) -> Result<(), StartError> {
+    let mut wanted = ChainSpec::default_for("main", key.public_key().address());
+    spec(&mut wanted);
+    let checked = wanted
+        .clone()
+        .check()
+        .map_err(|error| StartError::Spec(error.to_string()))?;
+    let row = ChainRow {
+        name: "main".to_owned(),
+        id: checked.id().to_string(),
+        spec: hex::encode(encode(&wanted)),
+        term: 0,
+        leader: None,
+        leader_since_ms: 0,
+        final_size: 0,
+    };
+    let found = store.transaction::<_, StoreError>(|tx| {
+        let found = tx.chain("main")?;
+        if found.is_none() {
+            tx.add_chain(&row)?;
+        }
+        Ok(found)
+    })?;
+    let Some(found) = found else { return Ok(()) };
+    let found = decode_spec(&found.name, &found.spec)?;
+    let mut asked = found.clone();
+    spec(&mut asked);
+    if asked == found {
+        return Ok(());
+    }
+    Err(StartError::OtherSpec {
+        found: describe(&found),
+        asked: describe(&asked),
+    })
+}
+
+/// The parts of a spec that flags change.
+fn describe(spec: &ChainSpec) -> String {
+    format!(
+        "interval {} ms, reward {}, proof {:?}",
+        spec.block_interval_ms, spec.reward, spec.proof
+    )
+}
+
 fn chain_row(tx: &mut dyn Tx, name: &str) -> Result<ChainRow, ServiceError> {
-    let row = tx.chain(name)?;
+    // A text that is no name is not asked for: not every database takes every text.
+    let row = match check_name(name) {
+        Ok(()) => tx.chain(name)?,
+        Err(_) => None,
+    };
     row.ok_or_else(|| ServiceError::UnknownChain {
         name: name.chars().take(80).collect(),
     })
@@ -184,9 +268,13 @@ fn chain_id(row: &ChainRow) -> Result<ChainId, ServiceError> {
 /// # Errors
 /// Where the database holds something else.
 pub fn stored_spec(info: &ChainInfo) -> Result<ChainSpec, ServiceError> {
-    let damaged = || StoreError::Damaged(format!("the spec of chain {}", info.name));
-    let bytes = hex::decode(&info.spec).or(Err(damaged()))?;
-    Ok(decode(&bytes).or(Err(damaged()))?)
+    Ok(decode_spec(&info.name, &info.spec)?)
+}
+
+fn decode_spec(chain: &str, spec: &str) -> Result<ChainSpec, StoreError> {
+    let damaged = || StoreError::Damaged(format!("the spec of chain {chain}"));
+    let bytes = hex::decode(spec).or(Err(damaged()))?;
+    decode(&bytes).or(Err(damaged()))
 }
 
 /// `N` random bytes in hex.

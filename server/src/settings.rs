@@ -13,6 +13,9 @@ use std::path::PathBuf;
 /// The largest difficulty that a flag may ask for, in leading zero bits: years of work for one machine.
 const MAX_DIFFICULTY: u8 = 64;
 
+/// The default chain's difficulty.
+const DEFAULT_DIFFICULTY: u8 = 20;
+
 /// The coordinator of a private blockchain: ids, leaders, checkpoints. It holds no blocks.
 #[derive(Debug, Clone, Default, Parser, Serialize, Deserialize)]
 #[command(name = "block-chain-server", version)]
@@ -175,8 +178,14 @@ impl Settings {
                 initial_bits: Target::from_leading_zero_bits(bits).to_bits(),
             };
         }
-        if self.proof == Some(ProofFlag::Authority) {
-            spec.proof = ProofSpec::Authority;
+        match (self.proof, &spec.proof) {
+            (Some(ProofFlag::Authority), _) => spec.proof = ProofSpec::Authority,
+            (Some(ProofFlag::Work), ProofSpec::Work { .. }) | (None, _) => {}
+            (Some(ProofFlag::Work), _) => {
+                spec.proof = ProofSpec::Work {
+                    initial_bits: Target::from_leading_zero_bits(DEFAULT_DIFFICULTY).to_bits(),
+                };
+            }
         }
     }
 }

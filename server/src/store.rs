@@ -4,17 +4,23 @@
 //! is on disk. The queries are written once and made for both backends by a macro, since diesel's are typed by backend.
 //! Absent: rules (see `service`).
 
+mod connect;
+mod postgres;
 mod queries;
 mod rows;
 mod schema;
 
 pub use rows::{ChainRow, CheckpointRow, CosignatureRow, MemberRow, WorkerRow};
 
+use diesel::migration::{Migration, MigrationSource};
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection as _, RunQueryDsl as _};
 use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use postgres::Postgres;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -38,6 +44,14 @@ pub enum StoreError {
         /// What the driver said.
         reason: String,
     },
+    /// It was written by a later version of this program.
+    #[error("the database {database} has schema {found}, which this version does not know")]
+    Newer {
+        /// The file, or the URL without its password.
+        database: String,
+        /// The first version of the schema that is not known here.
+        found: String,
+    },
     /// A query failed.
     #[error("the database failed: {0}")]
     Query(#[from] diesel::result::Error),
@@ -46,9 +60,21 @@ pub enum StoreError {
     Damaged(String),
 }
 
+/// An error that may be the database's: a transaction that could not be serialised is then run again.
+pub trait Refusal: From<StoreError> {
+    /// The database's error, where it is one.
+    fn store_error(&self) -> Option<&StoreError>;
+}
+
+impl Refusal for StoreError {
+    fn store_error(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
 enum Backend {
     Sqlite(SqliteConnection),
-    Postgres(Box<PgConnection>),
+    Postgres(Box<Postgres>),
 }
 
 /// The database.
@@ -195,20 +221,26 @@ impl Store {
             database: database.clone(),
             reason,
         };
+        // It holds the coordinator's key. SQLite gives its other files the mode of this one.
+        let private = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
+        private.map_err(|error| open(error.to_string()))?;
         let mut connection =
             SqliteConnection::establish(&database).map_err(|error| open(error.to_string()))?;
         for pragma in [
+            "busy_timeout = 5000",
             "journal_mode = WAL",
             "synchronous = FULL",
-            "busy_timeout = 5000",
             "foreign_keys = ON",
         ] {
             let set = diesel::sql_query(format!("PRAGMA {pragma}")).execute(&mut connection);
             set.map_err(|error| open(error.to_string()))?;
         }
-        connection
-            .run_pending_migrations(SQLITE_MIGRATIONS)
-            .map_err(|error| open(error.to_string()))?;
+        migrate(&mut connection, SQLITE_MIGRATIONS, &database)?;
         Ok(Self(Mutex::new(Backend::Sqlite(connection))))
     }
 
@@ -217,78 +249,96 @@ impl Store {
     /// # Errors
     /// Where it cannot be reached or refuses, or was written by a later version.
     pub fn open_postgres(url: &str) -> Result<Self, StoreError> {
-        let open = |reason: String| StoreError::Open {
-            database: without_password(url),
-            reason,
-        };
-        let mut connection = PgConnection::establish(url).map_err(|error| open(error.to_string()))?;
-        connection
-            .run_pending_migrations(POSTGRES_MIGRATIONS)
-            .map_err(|error| open(error.to_string()))?;
-        Ok(Self(Mutex::new(Backend::Postgres(Box::new(connection)))))
+        Ok(Self(Mutex::new(Backend::Postgres(Box::new(Postgres::open(
+            url,
+        )?)))))
     }
 
     /// Runs a closure in one serialisable transaction. Where it fails nothing is changed.
     ///
     /// # Errors
     /// The closure's error, or that of the database. A closure may run several times on PostgreSQL.
-    pub fn transaction<T, E>(&self, mut run: impl FnMut(&mut dyn Tx) -> Result<T, E>) -> Result<T, E>
-    where
-        E: From<StoreError>,
-    {
+    pub fn transaction<T, E: Refusal>(
+        &self,
+        mut run: impl FnMut(&mut dyn Tx) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut backend = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tries = 0;
         loop {
             tries += 1;
-            let result = match &mut *backend {
-                Backend::Sqlite(connection) => {
-                    connection.immediate_transaction(|connection| run(connection).map_err(Failure::Refused))
-                }
-                Backend::Postgres(connection) => connection.transaction(|connection: &mut PgConnection| {
-                    diesel::sql_query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE").execute(connection)?;
-                    run(connection).map_err(Failure::Refused)
-                }),
+            let mut finished = false;
+            let mut attempt = |tx: &mut dyn Tx| {
+                let result = run(tx);
+                finished = result.is_ok();
+                result.map_err(Failure::Refused)
             };
-            match result {
+            let result = match &mut *backend {
+                Backend::Sqlite(connection) => connection.immediate_transaction(|tx| attempt(tx)),
+                Backend::Postgres(postgres) => postgres.attempt(attempt),
+            };
+            let error: E = match result {
                 Ok(value) => return Ok(value),
-                Err(Failure::Refused(error)) => return Err(error),
-                Err(Failure::Database(error)) => {
-                    use diesel::result::{DatabaseErrorKind, Error};
-                    let again = matches!(
-                        &error,
-                        Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _)
-                    );
-                    if !again || tries >= SERIALISATION_TRIES {
-                        return Err(StoreError::Query(error).into());
-                    }
-                }
+                Err(Failure::Refused(error)) => error,
+                Err(Failure::Store(error)) => error.into(),
+            };
+            let again = match (&mut *backend, error.store_error()) {
+                (Backend::Postgres(postgres), Some(StoreError::Query(error))) => match is_conflict(error) {
+                    true => tries < SERIALISATION_TRIES,
+                    // Where the connection broke at the commit, nobody knows whether it happened: the caller asks again.
+                    false => postgres.forget_broken(error) && !finished && tries < 2,
+                },
+                _ => false,
+            };
+            if !again {
+                return Err(error);
             }
         }
     }
+}
+
+/// Another transaction was first; this one did nothing and may run again.
+const fn is_conflict(error: &QueryError) -> bool {
+    use DatabaseErrorKind::{SerializationFailure, UniqueViolation};
+    matches!(
+        error,
+        QueryError::DatabaseError(SerializationFailure | UniqueViolation, _)
+    )
 }
 
 enum Failure<E> {
     Refused(E),
-    Database(diesel::result::Error),
+    Store(StoreError),
 }
 
-impl<E> From<diesel::result::Error> for Failure<E> {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Database(error)
+impl<E> From<QueryError> for Failure<E> {
+    fn from(error: QueryError) -> Self {
+        Self::Store(StoreError::Query(error))
     }
 }
 
-/// A database URL as it may be shown.
-#[must_use]
-pub fn without_password(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) => {
-            if parsed.password().is_some() && parsed.set_password(Some("***")).is_err() {
-                return "a database".to_owned();
-            }
-            parsed.set_query(None);
-            parsed.to_string()
-        }
-        Err(_) => "a database URL that cannot be read".to_owned(),
+/// Brings the tables up to this version, unless a later one has made them.
+fn migrate<C, B>(connection: &mut C, source: EmbeddedMigrations, database: &str) -> Result<(), StoreError>
+where
+    B: diesel::backend::Backend,
+    C: MigrationHarness<B>,
+{
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| StoreError::Open {
+        database: database.to_owned(),
+        reason: error.to_string(),
+    };
+    let known: Vec<Box<dyn Migration<B>>> = source.migrations().map_err(failed)?;
+    let applied = connection.applied_migrations().map_err(failed)?;
+    let is_known = |version: &_| {
+        known
+            .iter()
+            .any(|migration| migration.name().version() == *version)
+    };
+    if let Some(unknown) = applied.into_iter().find(|version| !is_known(version)) {
+        return Err(StoreError::Newer {
+            database: database.to_owned(),
+            found: unknown.to_string(),
+        });
     }
+    connection.run_pending_migrations(source).map_err(failed)?;
+    Ok(())
 }

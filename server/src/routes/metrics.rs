@@ -1,7 +1,7 @@
 //! Figures for Prometheus.
 
 use super::{State, call, now};
-use crate::error::ServiceError;
+use crate::error::{Refused, ServiceError};
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -11,6 +11,7 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
+    refused: IntCounterVec,
     chains: IntGaugeVec,
 }
 
@@ -22,9 +23,14 @@ impl Metrics {
     pub fn new() -> prometheus::Result<Self> {
         let requests = Opts::new(
             "block_chain_server_requests_total",
-            "requests answered, by method and status",
+            "requests answered, by route and status",
         );
-        let requests = IntCounterVec::new(requests, &["method", "status"])?;
+        let requests = IntCounterVec::new(requests, &["route", "status"])?;
+        let refused = Opts::new(
+            "block_chain_server_refused_total",
+            "requests refused, by the code of the error",
+        );
+        let refused = IntCounterVec::new(refused, &["code"])?;
         let chains = Opts::new(
             "block_chain_server_chain",
             "of each chain: members, alive, term, committed, final",
@@ -32,19 +38,26 @@ impl Metrics {
         let chains = IntGaugeVec::new(chains, &["chain", "what"])?;
         let registry = Registry::new();
         registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(chains.clone()))?;
         Ok(Self {
             registry,
             requests,
+            refused,
             chains,
         })
     }
 
-    /// Counts an answer.
-    pub fn answered(&self, method: &str, status: u16) {
+    /// Counts an answer. The route is its pattern, never the path asked for: whoever asks must not choose how many
+    /// figures are kept.
+    pub fn answered(&self, route: Option<&str>, status: u16, refused: Option<Refused>) {
+        let route = route.unwrap_or("other");
         self.requests
-            .with_label_values(&[method, &status.to_string()])
+            .with_label_values(&[route, &status.to_string()])
             .inc();
+        if let Some(Refused(code)) = refused {
+            self.refused.with_label_values(&[code]).inc();
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use super::{State, call, now};
 use crate::error::ServiceError;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
+use block_chain_common::checkpoint::witness_name;
 use block_chain_common::coordinator_api::{ChainView, Member};
+use block_chain_common::note::SignedNote;
 use std::fmt::Write as _;
 
 const STYLE: &str = "\
@@ -135,7 +137,11 @@ fn agreement(view: &ChainView, committed: u64) -> String {
             silent.join(", ")
         )
     } else if view.final_size < committed {
-        format!("waits for cosignatures: {} are needed", view.quorum)
+        format!(
+            "waits for cosignatures: {} are needed; missing: {}. On their machines: block-chain-worker status",
+            view.quorum,
+            without_cosignature(view).join(", ")
+        )
     } else {
         format!(
             "{} of {} workers make a majority; nothing waits",
@@ -143,6 +149,21 @@ fn agreement(view: &ChainView, committed: u64) -> String {
             view.members.len()
         )
     }
+}
+
+fn without_cosignature(view: &ChainView) -> Vec<String> {
+    let note = view
+        .checkpoint
+        .as_ref()
+        .and_then(|checkpoint| SignedNote::parse(&checkpoint.note).ok());
+    let has_cosigned = |member: &&Member| {
+        let name = witness_name(&member.public_key);
+        note.as_ref()
+            .is_some_and(|note| note.signatures().iter().any(|line| line.name == name))
+    };
+    let missing = view.members.iter().filter(|member| !has_cosigned(member));
+    let named = |m: &Member| m.name.clone().unwrap_or_else(|| m.worker_id.to_string());
+    missing.map(named).collect()
 }
 
 fn blocks(size: u64) -> String {

@@ -4,7 +4,7 @@ use super::membership::Capability;
 use super::view::{checkpoint_view, member_keys};
 use super::{Service, chain_id, chain_row, from_sql, to_sql};
 use crate::error::ServiceError;
-use crate::store::{CheckpointRow, CosignatureRow, StoreError, Tx};
+use crate::store::{ChainRow, CheckpointRow, CosignatureRow, StoreError, Tx};
 use block_chain_common::agreement::{Acknowledgement, majority};
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
 use block_chain_common::codec::decode;
@@ -15,10 +15,14 @@ use block_chain_common::hash::{ChainId, Root};
 use block_chain_common::history::verify_consistency;
 use block_chain_common::keys::PublicKey;
 use block_chain_common::limits::MAX_CHAIN_WORKERS;
-use block_chain_common::note::SignedNote;
+use block_chain_common::note::{NoteSignature, SignedNote};
 use block_chain_common::quantity::{Height, Term};
 use std::collections::BTreeSet;
 
+/// Signatures under the worker's own name that are looked at in a note.
+const MAX_OWN_LINES: usize = 4;
+/// The largest size there can be: SQL's numbers are signed.
+const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 /// Hashes of a consistency proof: two for each level of the largest tree.
 const MAX_PROOF: usize = 128;
 
@@ -38,6 +42,12 @@ impl Service {
                 "{} acknowledgements and {} proof hashes, at most {MAX_CHAIN_WORKERS} and {MAX_PROOF} are allowed",
                 request.acknowledgements.len(),
                 request.consistency.len()
+            )));
+        }
+        if request.size > MAX_SIZE || request.old_size > MAX_SIZE {
+            return Err(ServiceError::Malformed(format!(
+                "a checkpoint of {} blocks after one of {}, at most {MAX_SIZE} are allowed",
+                request.size, request.old_size
             )));
         }
         // Signatures are checked before the transaction, which so stays short.
@@ -120,16 +130,8 @@ impl Service {
             .public_key
             .parse()
             .or(Err(refuse("the worker's key cannot be read")))?;
-        if note.cosigned_by(&witness_name(&key), &key).is_none() {
-            return Err(refuse("the note is not cosigned by the worker that sends it"));
-        }
-        let is_mine = |s: &&block_chain_common::note::NoteSignature| s.name == witness_name(&key);
-        let line = note
-            .signatures()
-            .iter()
-            .find(is_mine)
-            .map(|s| hex::encode(&s.bytes));
-        let line = line.ok_or_else(|| refuse("the note is not cosigned by the worker that sends it"))?;
+        let line = own_line(&note, &key)
+            .ok_or_else(|| refuse("the note is not cosigned by the worker that sends it"))?;
         let (view, events) = self.store.transaction(|tx| {
             let chain = chain_row(tx, chain)?;
             let keys = member_keys(tx, &chain.name)?;
@@ -171,6 +173,44 @@ impl Service {
         self.tell(events);
         Ok(view)
     }
+}
+
+/// The worker's signature that is good, in hex. A note may hold others under its name, which say nothing.
+fn own_line(note: &SignedNote, key: &PublicKey) -> Option<String> {
+    let name = witness_name(key);
+    let is_good = |signature: &&NoteSignature| {
+        let Ok(mut alone) = SignedNote::new(note.text().to_owned()) else {
+            return false;
+        };
+        alone.add(NoteSignature::clone(signature));
+        alone.cosigned_by(&name, key).is_some()
+    };
+    let mine = note
+        .signatures()
+        .iter()
+        .filter(|signature| signature.name == name);
+    let good = mine.take(MAX_OWN_LINES).find(is_good)?;
+    Some(hex::encode(&good.bytes))
+}
+
+/// Members went: what the others had cosigned may be a majority now.
+pub(super) fn finalise_last(
+    tx: &mut dyn Tx,
+    chain: &ChainRow,
+    events: &mut Vec<Event>,
+) -> Result<(), ServiceError> {
+    let keys = member_keys(tx, &chain.name)?;
+    let Some(last) = tx.last_checkpoint(&chain.name)?.filter(|_| !keys.is_empty()) else {
+        return Ok(());
+    };
+    let final_size = finalise(tx, &chain.name, &last, &keys, chain.final_size)?;
+    if final_size > chain.final_size {
+        events.push(Event::Final {
+            chain: chain.name.clone(),
+            size: from_sql(final_size),
+        });
+    }
+    Ok(())
 }
 
 fn finalise(

@@ -1,5 +1,6 @@
 //! Who leads: elected in the transaction that increments the term.
 
+use super::agreement::finalise_last;
 use super::{Service, chain_row, from_sql, to_sql};
 use crate::error::ServiceError;
 use crate::store::{MemberRow, Tx};
@@ -34,7 +35,12 @@ impl Service {
         events: &mut Vec<Event>,
     ) -> Result<(), ServiceError> {
         let members = tx.members(chain)?;
-        let silent_ms = |member: &MemberRow| now.get().saturating_sub(from_sql(member.last_seen_ms));
+        let awake_since = *self.awake_since_ms.get_or_init(|| now.get());
+        let silent_ms = |member: &MemberRow| {
+            // After a restart every member has its time to be heard before it counts as gone.
+            let heard = from_sql(member.last_seen_ms).max(awake_since);
+            now.get().saturating_sub(heard)
+        };
         let longest = members
             .iter()
             .map(|(member, _)| member)
@@ -48,6 +54,8 @@ impl Service {
                 "a silent worker is taken out of the quorum"
             );
             tx.remove_member(chain, &member.worker)?;
+            let row = chain_row(tx, chain)?;
+            finalise_last(tx, &row, events)?;
             events.push(Event::Members {
                 chain: chain.to_owned(),
             });

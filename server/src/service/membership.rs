@@ -1,5 +1,6 @@
 //! Registration, heartbeats, leaving: who is a member of a chain.
 
+use super::agreement::finalise_last;
 use super::{Service, chain_row, from_sql, random_hex, to_sql};
 use crate::error::ServiceError;
 use crate::store::{ChainRow, MemberRow, Tx, WorkerRow};
@@ -11,12 +12,16 @@ use block_chain_common::hash::{BlockHash, sha256};
 use block_chain_common::limits::{MAX_CHAIN_WORKERS, check_name};
 use block_chain_common::quantity::Timestamp;
 use std::net::SocketAddr;
+use std::sync::PoisonError;
 use uuid::Uuid;
 
 /// How long a challenge is good for.
 const CHALLENGE_MS: u64 = 60_000;
 /// Challenges that may be out at a time.
 const MAX_CHALLENGES: i64 = 10_000;
+const MINUTE_MS: u64 = 60_000;
+/// Ids given without a key in a minute.
+const MAX_KEYLESS_PER_MINUTE: u32 = 600;
 /// Workers that may ever be registered with one coordinator.
 const MAX_WORKERS: i64 = 1_000_000;
 /// Addresses that a worker may give.
@@ -102,7 +107,9 @@ impl Service {
         let new_id = Uuid::new_v4();
         let key = request.public_key.to_string();
         let (id, chain, view, events) = self.store.transaction(|tx| {
-            if !tx.take_challenge(&request.challenge, to_sql(now.get()))? {
+            if !is_challenge(&request.challenge)
+                || !tx.take_challenge(&request.challenge, to_sql(now.get()))?
+            {
                 return Err(ServiceError::Challenge(
                     "the challenge is unknown, used, or older than a minute",
                 ));
@@ -153,10 +160,26 @@ impl Service {
     /// # Errors
     /// Where there are too many, or the database fails.
     pub fn register_without_key(&self, now: Timestamp) -> Result<Uuid, ServiceError> {
+        self.count_keyless(now)?;
         let id = Uuid::new_v4();
         self.store
             .transaction(|tx| self.add_worker(tx, &id.to_string(), None, None, None, now))?;
         Ok(id)
+    }
+
+    fn count_keyless(&self, now: Timestamp) -> Result<(), ServiceError> {
+        let minute = now.get() / MINUTE_MS;
+        let mut counted = self.keyless.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.0 != minute {
+            *counted = (minute, 0);
+        }
+        if counted.1 >= MAX_KEYLESS_PER_MINUTE {
+            return Err(ServiceError::Busy(format!(
+                "{MAX_KEYLESS_PER_MINUTE} ids were given without a key this minute, no more are"
+            )));
+        }
+        counted.1 = counted.1.saturating_add(1);
+        Ok(())
     }
 
     fn add_worker(
@@ -168,9 +191,14 @@ impl Service {
         token_hash: Option<String>,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        if tx.count_workers()? >= MAX_WORKERS {
+        // Ids without a key can be had for the asking: they must not use up the place of workers.
+        let allowed = match public_key {
+            Some(_) => MAX_WORKERS,
+            None => MAX_WORKERS / 2,
+        };
+        if tx.count_workers()? >= allowed {
             return Err(ServiceError::Busy(format!(
-                "{MAX_WORKERS} workers are registered, no more are allowed"
+                "{allowed} workers are registered, no more are allowed"
             )));
         }
         let id = id.to_owned();
@@ -325,6 +353,7 @@ impl Service {
             let mut events = vec![Event::Members {
                 chain: chain.name.clone(),
             }];
+            finalise_last(tx, &chain, &mut events)?;
             self.elect_if_needed(tx, &chain.name, now, &mut events)?;
             Ok::<_, ServiceError>((left, events))
         })?;
@@ -333,10 +362,11 @@ impl Service {
     }
 
     fn check_join_token(&self, given: Option<&str>) -> Result<(), ServiceError> {
-        match (self.join_token, given) {
+        match (&self.join_token, given) {
             (None, _) => Ok(()),
             (Some(_), None) => Err(ServiceError::JoinToken("missing")),
-            (Some(expected), Some(given)) if sha256(&[given.as_bytes()]) == expected => Ok(()),
+            // Hashes are compared, so a difference in time says nothing of the token.
+            (Some(expected), Some(given)) if hex::encode(sha256(&[given.as_bytes()])) == *expected => Ok(()),
             (Some(_), Some(_)) => Err(ServiceError::JoinToken("wrong")),
         }
     }
@@ -345,6 +375,11 @@ impl Service {
 pub(super) fn parse_id(id: &str) -> Result<Uuid, ServiceError> {
     let damaged = |_| crate::store::StoreError::Damaged(format!("worker id {id:?}"));
     Ok(Uuid::parse_str(id).map_err(damaged)?)
+}
+
+/// 32 bytes in hex: nothing else is asked for in the database.
+fn is_challenge(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit())
 }
 
 fn addresses_json(addresses: &[String]) -> String {
@@ -367,8 +402,10 @@ fn check_addresses(addresses: &[String], api: Option<&str>) -> Result<(), Servic
             "address {shown:?} is not IP:PORT"
         )));
     }
-    let is_url =
-        |url: &str| url.len() <= MAX_API_BYTES && (url.starts_with("http://") || url.starts_with("https://"));
+    let is_url = |url: &str| {
+        url.len() <= MAX_API_BYTES
+            && url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+    };
     match api.filter(|url| !is_url(url)) {
         Some(_) => Err(ServiceError::Malformed(format!(
             "the worker's page is no http URL of at most {MAX_API_BYTES} bytes"

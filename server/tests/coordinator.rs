@@ -1,0 +1,20 @@
+//! The coordinator's rules on both databases, its HTTP interface, and its program.
+
+#[cfg(test)]
+#[path = "coordinator/cluster.rs"]
+mod cluster;
+#[cfg(test)]
+#[path = "coordinator/http.rs"]
+mod http;
+#[cfg(test)]
+#[path = "coordinator/network.rs"]
+mod network;
+#[cfg(test)]
+#[path = "coordinator/property.rs"]
+mod property;
+#[cfg(test)]
+#[path = "coordinator/rules.rs"]
+mod rules;
+#[cfg(test)]
+#[path = "coordinator/stores.rs"]
+mod stores;
