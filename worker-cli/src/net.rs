@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// A peer that says nothing for so long is gone.
 const IDLE: Duration = Duration::from_secs(5);
@@ -40,8 +41,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const MAX_HANDSHAKES: usize = 32;
 /// Peers connected at a time: each may take memory for its queues.
 const MAX_CONNECTIONS: usize = 256;
-/// What may be on its way on one stream: a 1 Gbit/s line of 30 ms is kept full. Memory that a silent node cannot refuse.
-const WINDOW_BYTES: u32 = 4 * 1_048_576;
+/// What may be on its way on one stream. The QUIC library ends a connection whose stream has over 1,024 gaps: full packets
+/// (1,200 bytes or more) cannot leave so many in this window, whatever is lost. It keeps a 1 Gbit/s line of 8 ms full.
+const WINDOW_BYTES: u32 = 1_048_576;
 /// How long a peer of another version or chain is let alone.
 const MISMATCH: Duration = Duration::from_secs(30);
 /// Addresses told to the coordinator, which takes no more.
@@ -101,7 +103,9 @@ struct Peers {
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
 struct Inner {
-    endpoint: Endpoint,
+    /// Taken out at the end: the port is free when nobody holds it any more.
+    endpoint: Mutex<Option<Endpoint>>,
+    tasks: TaskTracker,
     me: PublicKey,
     chain: ChainId,
     bind: SocketAddr,
@@ -143,7 +147,8 @@ impl Network {
             .map_err(|error| refused(format!("{error:#}")))?;
         let me = secret.public_key();
         let network = Self(Arc::new(Inner {
-            endpoint,
+            endpoint: Mutex::new(Some(endpoint.clone())),
+            tasks: TaskTracker::new(),
             me,
             chain,
             bind,
@@ -156,8 +161,8 @@ impl Network {
             changed: Notify::new(),
             stopping: CancellationToken::new(),
         }));
-        tokio::spawn(network.clone().accept());
-        tokio::spawn(network.clone().dial());
+        network.0.tasks.spawn(network.clone().accept(endpoint));
+        network.0.tasks.spawn(network.clone().dial());
         Ok(network)
     }
 
@@ -166,7 +171,10 @@ impl Network {
     /// Where it listens on all addresses, those of this machine's interfaces, and the loopback one for workers beside it.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        let bound = self.0.endpoint.bound_sockets();
+        let Some(endpoint) = self.endpoint() else {
+            return Vec::new();
+        };
+        let bound = endpoint.bound_sockets();
         if !self.0.bind.ip().is_unspecified() {
             return bound;
         }
@@ -177,7 +185,7 @@ impl Network {
         let beside = bound
             .first()
             .map(|socket| SocketAddr::new(loopback, socket.port()));
-        let mut addresses: Vec<_> = self.0.endpoint.addr().ip_addrs().copied().collect();
+        let mut addresses: Vec<_> = endpoint.addr().ip_addrs().copied().collect();
         addresses.retain(|address| Some(*address) != beside);
         addresses.truncate(MAX_ADDRESSES - 1);
         addresses.extend(beside);
@@ -247,16 +255,30 @@ impl Network {
         for (_, link) in self.peers().links.drain() {
             link.close("the node stops");
         }
-        self.0.endpoint.close().await;
+        let endpoint = self.endpoint_slot().take();
+        if let Some(endpoint) = endpoint {
+            endpoint.close().await;
+        }
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn endpoint_slot(&self) -> MutexGuard<'_, Option<Endpoint>> {
+        self.0.endpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` after the end.
+    fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint_slot().clone()
     }
 
     fn peers(&self) -> MutexGuard<'_, Peers> {
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn accept(self) {
+    async fn accept(self, endpoint: Endpoint) {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        while let Some(incoming) = self.0.endpoint.accept().await {
+        while let Some(incoming) = endpoint.accept().await {
             let free = handshakes.available_permits();
             if free < MAX_HANDSHAKES / 2 && !incoming.remote_addr_validated() {
                 // Under load an address has to be shown to be the sender's own, which costs nothing here.
@@ -270,7 +292,7 @@ impl Network {
                 continue;
             };
             let network = self.clone();
-            tokio::spawn(async move {
+            self.0.tasks.spawn(async move {
                 let session = tokio::time::timeout(HANDSHAKE, network.answer(incoming)).await;
                 drop(permit);
                 if let Ok(Some(session)) = session {
@@ -298,7 +320,7 @@ impl Network {
         while !self.0.stopping.is_cancelled() {
             for (key, addresses) in self.due() {
                 let network = self.clone();
-                tokio::spawn(async move {
+                self.0.tasks.spawn(async move {
                     let session = tokio::time::timeout(HANDSHAKE, network.reach(key, addresses)).await;
                     network.dialled(&key, matches!(session, Ok(Some(_))));
                     if let Ok(Some(session)) = session {
@@ -344,7 +366,7 @@ impl Network {
         let address = addresses
             .into_iter()
             .fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
-        let connected = self.0.endpoint.connect(address, &alpn(&self.0.chain)).await;
+        let connected = self.endpoint()?.connect(address, &alpn(&self.0.chain)).await;
         let connection = connected
             .inspect_err(|error| tracing::debug!(peer = %key, %error, "a peer cannot be reached"))
             .ok()?;
