@@ -1,38 +1,53 @@
 //! Peers over QUIC (iroh): dialled by public key, encrypted, authenticated, and closed to everybody else.
 //!
 //! No relays, no discovery: addresses come from the directory that the coordinator keeps, and only keys in it are answered.
-//! Of two workers the one with the smaller key dials, so a pair has one connection. Each direction has a stream for small
-//! messages and one for bulk, of frames `length (u32, big-endian) ‖ encoded message`. The chain's id is in the ALPN, so
-//! chains never mix. Queues are bounded by bytes; what does not fit is not sent, and the periodic pull makes up for it.
+//! A pair keeps one connection: the side with the smaller key dials first, and its connection stays where both dialled.
+//! Each direction has a stream for small messages, which begins with a hello, and one for bulk, see [`frame`]. The chain's
+//! id is in the ALPN and in the hello, so chains never mix. Queues are bounded by bytes; what does not fit is not sent,
+//! and the periodic pull makes up for it. Of each peer the events are `Up`, its messages, `Down`, and so on from there.
 
+mod book;
 mod connection;
+mod frame;
+#[cfg(test)]
+mod tests;
 
 use crate::machine::Message;
 use block_chain_common::codec::encode;
 use block_chain_common::hash::ChainId;
 use block_chain_common::keys::{PublicKey, SecretKey};
-use block_chain_common::limits::MAX_PEERS_ASKED;
-use connection::Link;
-use iroh::endpoint::{Connection, QuicTransportConfig, VarInt, presets};
+use book::{BACK_OFF, Book};
+use bytes::Bytes;
+use connection::{Link, Streams, close, greet};
+use iroh::endpoint::{
+    Connection, Incoming, NetReportConfig, PortmapperConfig, QuicTransportConfig, VarInt, presets,
+};
 use iroh::{Endpoint, EndpointAddr, RelayMode};
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// A peer that says nothing for so long is gone.
-const IDLE: Duration = Duration::from_secs(6);
-/// How often a silent connection shows that it lives.
-const KEEP_ALIVE: Duration = Duration::from_millis(1_500);
-/// How long a connection may take to be made.
+const IDLE: Duration = Duration::from_secs(5);
+/// How often a silent connection shows that it lives: three may be lost.
+const KEEP_ALIVE: Duration = Duration::from_millis(1_250);
+/// How long a connection may take to be made, hellos included.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The first and the longest pause between two attempts to reach a peer.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Handshakes from outside that are under way at a time.
 const MAX_HANDSHAKES: usize = 32;
-/// What may be on its way on one connection: two of the largest blocks.
-const WINDOW_BYTES: u32 = 16 * 1_048_576;
+/// Peers connected at a time: each may take memory for its queues.
+const MAX_CONNECTIONS: usize = 256;
+/// What may be on its way on one stream. The QUIC library ends a connection whose stream has over 1,024 gaps: full packets
+/// (1,200 bytes or more) cannot leave so many in this window, whatever is lost. It keeps a 1 Gbit/s line of 8 ms full.
+const WINDOW_BYTES: u32 = 1_048_576;
+/// How long a peer of another version or chain is let alone.
+const MISMATCH: Duration = Duration::from_secs(30);
+/// Addresses told to the coordinator, which takes no more.
+const MAX_ADDRESSES: usize = 16;
 
 /// What the network needs to start.
 pub struct NetConfig {
@@ -78,28 +93,34 @@ pub struct NetError {
 #[derive(Clone)]
 pub struct Network(Arc<Inner>);
 
-struct Attempts {
-    next: Instant,
-    pause: Duration,
+struct Peers {
+    book: Book,
+    links: HashMap<PublicKey, Link>,
+    /// Held from a peer's `Up` until its `Down`, so that those of two connections do not mix.
+    turns: HashMap<PublicKey, Turn>,
 }
 
-#[derive(Default)]
-struct Peers {
-    directory: BTreeMap<PublicKey, Vec<SocketAddr>>,
-    links: HashMap<PublicKey, Link>,
-    banned: HashMap<PublicKey, Instant>,
-    attempts: HashMap<PublicKey, Attempts>,
-    dialling: HashSet<PublicKey>,
-}
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 struct Inner {
-    endpoint: Endpoint,
+    /// Taken out at the end: the port is free when nobody holds it any more.
+    endpoint: Mutex<Option<Endpoint>>,
+    tasks: TaskTracker,
     me: PublicKey,
+    chain: ChainId,
     bind: SocketAddr,
-    alpn: Vec<u8>,
     peers: Mutex<Peers>,
     events: mpsc::Sender<NetEvent>,
     changed: Notify,
+    stopping: CancellationToken,
+}
+
+/// A connection that is registered, before it runs.
+struct Session {
+    key: PublicKey,
+    id: usize,
+    turn: Turn,
+    streams: Streams,
 }
 
 impl Network {
@@ -108,92 +129,106 @@ impl Network {
     /// # Errors
     /// Where the port cannot be had.
     pub async fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result<Self, NetError> {
-        let bind = config.bind;
+        let NetConfig { secret, chain, bind } = config;
         let refused = |reason: String| NetError { bind, reason };
-        let alpn = format!("block-chain/1/{}", config.chain).into_bytes();
-        let builder = Endpoint::builder(presets::Minimal)
-            .secret_key(iroh::SecretKey::from_bytes(&config.secret.seed()))
-            .alpns(vec![alpn.clone()])
+        let endpoint = Endpoint::builder(presets::Minimal)
+            .secret_key(iroh::SecretKey::from_bytes(&secret.seed()))
+            .alpns(vec![alpn(&chain)])
             .relay_mode(RelayMode::Disabled)
             .clear_address_lookup()
+            .portmapper_config(PortmapperConfig::Disabled)
+            .net_report_config(NetReportConfig::minimal())
             .transport_config(transport())
             .clear_ip_transports()
             .bind_addr(bind)
-            .map_err(|error| refused(error.to_string()))?;
-        let endpoint = builder
+            .map_err(|error| refused(error.to_string()))?
             .bind()
             .await
-            .map_err(|error| refused(format!("{error:?}")))?;
-        let inner = Inner {
-            endpoint,
-            me: config.secret.public_key(),
+            .map_err(|error| refused(format!("{error:#}")))?;
+        let me = secret.public_key();
+        let network = Self(Arc::new(Inner {
+            endpoint: Mutex::new(Some(endpoint.clone())),
+            tasks: TaskTracker::new(),
+            me,
+            chain,
             bind,
-            alpn,
-            peers: Mutex::new(Peers::default()),
+            peers: Mutex::new(Peers {
+                book: Book::new(me),
+                links: HashMap::new(),
+                turns: HashMap::new(),
+            }),
             events,
             changed: Notify::new(),
-        };
-        let network = Self(Arc::new(inner));
-        tokio::spawn(network.clone().accept());
-        tokio::spawn(network.clone().dial());
+            stopping: CancellationToken::new(),
+        }));
+        network.0.tasks.spawn(network.clone().accept(endpoint));
+        network.0.tasks.spawn(network.clone().dial());
         Ok(network)
     }
 
     /// Where peers reach this node: what the directory is to say.
+    ///
+    /// Where it listens on all addresses, those of this machine's interfaces, and the loopback one for workers beside it.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        if self.0.bind.ip().is_unspecified() {
-            let known: Vec<SocketAddr> = self.0.endpoint.addr().ip_addrs().copied().collect();
-            if !known.is_empty() {
-                return known;
-            }
+        let Some(endpoint) = self.endpoint() else {
+            return Vec::new();
+        };
+        let bound = endpoint.bound_sockets();
+        if !self.0.bind.ip().is_unspecified() {
+            return bound;
         }
-        self.0.endpoint.bound_sockets()
+        let loopback: IpAddr = match self.0.bind {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        let beside = bound
+            .first()
+            .map(|socket| SocketAddr::new(loopback, socket.port()));
+        let mut addresses: Vec<_> = endpoint.addr().ip_addrs().copied().collect();
+        addresses.retain(|address| Some(*address) != beside);
+        addresses.truncate(MAX_ADDRESSES - 1);
+        addresses.extend(beside);
+        addresses
     }
 
     /// Who takes part: only they are dialled and answered; connections to others are closed.
     pub fn set_directory(&self, peers: Vec<PeerAddress>) {
-        let directory: BTreeMap<_, _> = peers
-            .into_iter()
-            .filter(|peer| peer.key != self.0.me)
-            .map(|peer| (peer.key, peer.addresses))
-            .collect();
         let mut guard = self.peers();
         let state = &mut *guard;
-        if state.directory == directory {
+        if !state.book.set_directory(peers) {
             return;
         }
-        let before = &state.directory;
-        state
-            .attempts
-            .retain(|key, _| before.get(key) == directory.get(key));
+        let book = &state.book;
         state.links.retain(|key, link| {
-            let stays = directory.contains_key(key);
+            let stays = book.is_listed(key);
             if !stays {
                 link.close("not in the chain's directory");
             }
             stays
         });
-        state.directory = directory;
+        state
+            .turns
+            .retain(|key, turn| book.is_listed(key) || Arc::strong_count(turn) > 1);
         drop(guard);
         self.0.changed.notify_one();
     }
 
     /// Sends to a peer, without waiting; whether it was taken: not where the peer is not connected or its queue is full.
     pub fn send(&self, peer: &PublicKey, message: &Message) -> bool {
-        let bytes = encode(message);
+        let bytes = Bytes::from(encode(message));
         self.peers()
             .links
             .get(peer)
-            .is_some_and(|link| link.queue(message.is_bulk(), &bytes.into()))
+            .is_some_and(|link| link.queue(message.is_bulk(), &bytes))
     }
 
     /// Sends to every connected peer.
     pub fn broadcast(&self, message: &Message) {
-        let bytes: Arc<[u8]> = encode(message).into();
-        for link in self.peers().links.values() {
+        let bytes = Bytes::from(encode(message));
+        for (peer, link) in &self.peers().links {
             if !link.queue(message.is_bulk(), &bytes) {
-                tracing::debug!("a peer's queue is full: an announcement is left to the pull");
+                tracing::debug!(%peer, "a peer's queue is full: an announcement is left to the pull");
             }
         }
     }
@@ -208,171 +243,240 @@ impl Network {
     pub fn drop_peer(&self, peer: &PublicKey, reason: &str, ban: Duration) {
         tracing::warn!(%peer, reason, "a peer is dropped");
         let mut state = self.peers();
-        state.banned.insert(*peer, Instant::now() + ban);
+        state.book.ban(*peer, Instant::now() + ban);
         if let Some(link) = state.links.remove(peer) {
             link.close(reason);
         }
     }
 
-    /// Closes everything; the port is free when this returns.
+    /// Closes everything; the port is free when this returns. No event comes after it.
     pub async fn shutdown(&self) {
-        self.0.endpoint.close().await;
+        self.0.stopping.cancel();
+        for (_, link) in self.peers().links.drain() {
+            link.close("the node stops");
+        }
+        let endpoint = self.endpoint_slot().take();
+        if let Some(endpoint) = endpoint {
+            endpoint.close().await;
+        }
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn endpoint_slot(&self) -> MutexGuard<'_, Option<Endpoint>> {
+        self.0.endpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` after the end.
+    fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint_slot().clone()
     }
 
     fn peers(&self) -> MutexGuard<'_, Peers> {
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_welcome(&self, key: &PublicKey) -> bool {
-        let mut state = self.peers();
-        state.banned.retain(|_, until| *until > Instant::now());
-        state.directory.contains_key(key) && !state.banned.contains_key(key)
-    }
-
-    async fn accept(self) {
+    async fn accept(self, endpoint: Endpoint) {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        while let Some(incoming) = self.0.endpoint.accept().await {
+        while let Some(incoming) = endpoint.accept().await {
+            let free = handshakes.available_permits();
+            if free < MAX_HANDSHAKES / 2 && !incoming.remote_addr_validated() {
+                // Under load an address has to be shown to be the sender's own, which costs nothing here.
+                if let Err(error) = incoming.retry() {
+                    tracing::debug!(%error, "a peer is not asked to try again");
+                }
+                continue;
+            }
             let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
                 incoming.ignore();
                 continue;
             };
             let network = self.clone();
-            tokio::spawn(async move {
-                let connected =
-                    tokio::time::timeout(HANDSHAKE, async { incoming.accept().ok()?.await.ok() }).await;
+            self.0.tasks.spawn(async move {
+                let session = tokio::time::timeout(HANDSHAKE, network.answer(incoming)).await;
                 drop(permit);
-                if let Ok(Some(connection)) = connected {
-                    network.welcome(connection).await;
+                if let Ok(Some(session)) = session {
+                    network.run(session).await;
                 }
             });
         }
     }
 
-    async fn welcome(self, connection: Connection) {
+    async fn answer(&self, incoming: Incoming) -> Option<Session> {
+        let connection = incoming.accept().ok()?.await.ok()?;
         let key = PublicKey::from_bytes(*connection.remote_id().as_bytes());
-        if self.is_welcome(&key) {
-            self.run(key, connection).await;
-        } else {
-            connection.close(VarInt::from_u32(1), b"not in the chain's directory");
+        let refusal = self.peers().book.refusal(&key, Instant::now());
+        match refusal {
+            Some(reason) => {
+                tracing::debug!(peer = %key, reason, "a peer is not answered");
+                close(&connection, reason);
+                None
+            }
+            None => self.establish(key, connection, key < self.0.me).await,
         }
     }
 
     async fn dial(self) {
-        loop {
+        while !self.0.stopping.is_cancelled() {
             for (key, addresses) in self.due() {
                 let network = self.clone();
-                tokio::spawn(async move {
-                    let connected = network.connect(&key, addresses).await;
-                    network.peers().dialling.remove(&key);
-                    match connected {
-                        Some(connection) => network.run(key, connection).await,
-                        None => network.postpone(key),
+                self.0.tasks.spawn(async move {
+                    let session = tokio::time::timeout(HANDSHAKE, network.reach(key, addresses)).await;
+                    network.dialled(&key, matches!(session, Ok(Some(_))));
+                    if let Ok(Some(session)) = session {
+                        network.run(session).await;
                     }
                 });
             }
-            if self.0.endpoint.is_closed() {
-                return;
-            }
-            // Woken by a new directory; else the back-off decides.
+            let next = self.next_attempt();
             tokio::select! {
                 () = self.0.changed.notified() => {}
-                () = tokio::time::sleep(BACK_OFF.0) => {}
+                () = tokio::time::sleep_until(next.into()) => {}
+                () = self.0.stopping.cancelled() => {}
             }
         }
     }
 
-    /// Whom to dial now: at most ten at a time.
     fn due(&self) -> Vec<(PublicKey, Vec<SocketAddr>)> {
-        let now = Instant::now();
-        let mut state = self.peers();
-        let room = MAX_PEERS_ASKED.saturating_sub(state.dialling.len());
-        let mut due: Vec<(PublicKey, Vec<SocketAddr>)> = state
-            .directory
-            .iter()
-            .filter(|(key, addresses)| **key > self.0.me && !addresses.is_empty())
-            .filter(|(key, _)| !state.links.contains_key(key) && !state.dialling.contains(key))
-            .filter(|(key, _)| state.banned.get(key).is_none_or(|until| *until <= now))
-            .filter(|(key, _)| {
-                state
-                    .attempts
-                    .get(key)
-                    .is_none_or(|attempts| attempts.next <= now)
-            })
-            .map(|(key, addresses)| (*key, addresses.clone()))
-            .collect();
-        rand::seq::SliceRandom::shuffle(due.as_mut_slice(), &mut rand::rng());
-        due.truncate(room);
-        state.dialling.extend(due.iter().map(|(key, _)| *key));
-        due
+        let mut guard = self.peers();
+        let Peers { book, links, .. } = &mut *guard;
+        book.due(Instant::now(), |key| links.contains_key(key))
     }
 
-    async fn connect(&self, key: &PublicKey, addresses: Vec<SocketAddr>) -> Option<Connection> {
+    fn next_attempt(&self) -> Instant {
+        let guard = self.peers();
+        let Peers { book, links, .. } = &*guard;
+        let latest = Instant::now() + BACK_OFF.1;
+        book.next_attempt(|key| links.contains_key(key))
+            .map_or(latest, |next| next.min(latest))
+    }
+
+    fn dialled(&self, key: &PublicKey, is_reached: bool) {
+        let mut state = self.peers();
+        state.book.dialled(key);
+        if !is_reached {
+            state.book.postpone(*key, Instant::now(), rand::random());
+        }
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    async fn reach(&self, key: PublicKey, addresses: Vec<SocketAddr>) -> Option<Session> {
         let id = iroh::EndpointId::from_bytes(key.as_bytes()).ok()?;
         let address = addresses
             .into_iter()
             .fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
-        let connecting = self.0.endpoint.connect(address, &self.0.alpn);
-        match tokio::time::timeout(HANDSHAKE, connecting).await {
-            Ok(Ok(connection)) => Some(connection),
-            Ok(Err(error)) => {
-                tracing::debug!(peer = %key, %error, "a peer cannot be reached");
+        let connected = self.endpoint()?.connect(address, &alpn(&self.0.chain)).await;
+        let connection = connected
+            .inspect_err(|error| tracing::debug!(peer = %key, %error, "a peer cannot be reached"))
+            .ok()?;
+        self.establish(key, connection, self.0.me < key).await
+    }
+
+    /// Exchanges hellos, and makes this the peer's connection where there is no better one.
+    async fn establish(&self, key: PublicKey, connection: Connection, is_preferred: bool) -> Option<Session> {
+        let (link, streams) = match greet(connection.clone(), self.0.chain, is_preferred).await {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                let reason = error.to_string();
+                if error.is_malformed() {
+                    self.drop_peer(&key, &reason, MISMATCH);
+                }
+                tracing::debug!(peer = %key, reason, "a peer said no hello");
+                close(&connection, &reason);
+                return None;
+            }
+        };
+        let id = link.id();
+        match self.register(key, link, &connection) {
+            Ok(turn) => Some(Session {
+                key,
+                id,
+                turn,
+                streams,
+            }),
+            Err(reason) => {
+                tracing::debug!(peer = %key, reason, "a connection is not kept");
+                close(&connection, reason);
                 None
             }
-            Err(_) => None,
         }
     }
 
-    fn postpone(&self, key: PublicKey) {
-        let mut state = self.peers();
-        let attempts = state.attempts.entry(key).or_insert(Attempts {
-            next: Instant::now(),
-            pause: BACK_OFF.0,
-        });
-        // A random half, so that nodes that lost each other do not meet at the same moments only.
-        attempts.next = Instant::now() + attempts.pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-        attempts.pause = (attempts.pause * 2).min(BACK_OFF.1);
+    fn register(&self, key: PublicKey, link: Link, connection: &Connection) -> Result<Turn, &'static str> {
+        let mut guard = self.peers();
+        let state = &mut *guard;
+        if self.0.stopping.is_cancelled() {
+            return Err("the node stops");
+        }
+        if let Some(reason) = state.book.refusal(&key, Instant::now()) {
+            return Err(reason);
+        }
+        if connection.close_reason().is_some() {
+            return Err("closed already");
+        }
+        match state.links.get(&key) {
+            Some(old) if !old.yields_to(&link) => return Err("another connection is open"),
+            Some(old) => old.close("another connection took its place"),
+            None if state.links.len() >= MAX_CONNECTIONS => return Err("too many connections"),
+            None => {}
+        }
+        state.links.insert(key, link);
+        Ok(Arc::clone(state.turns.entry(key).or_default()))
     }
 
-    async fn run(&self, key: PublicKey, connection: Connection) {
-        let (link, streams) = Link::new(connection.clone());
-        let id = connection.stable_id();
-        self.remember(key, link);
-        let up = self.0.events.send(NetEvent::Up(key)).await;
-        let reason = match up {
-            Ok(()) => streams.run(key, &connection, &self.0.events).await,
-            Err(_) => "the node stops".to_owned(),
+    async fn run(&self, session: Session) {
+        let Session {
+            key,
+            id,
+            turn,
+            streams,
+        } = session;
+        let running = async {
+            let turn = turn.lock_owned().await;
+            let began = Instant::now();
+            let reason = match self.0.events.send(NetEvent::Up(key)).await {
+                Ok(()) => streams.run(key, &self.0.events).await,
+                Err(_) => "the node stops".to_owned(),
+            };
+            self.forget(key, id, began.elapsed());
+            if self.0.events.send(NetEvent::Down(key, reason)).await.is_err() {
+                tracing::debug!("the node stops");
+            }
+            drop(turn);
         };
-        connection.close(VarInt::from_u32(0), b"");
-        if self.forget(&key, id) && self.0.events.send(NetEvent::Down(key, reason)).await.is_err() {
-            tracing::debug!("the node stops");
+        tokio::select! {
+            () = running => {}
+            () = self.0.stopping.cancelled() => {}
         }
+    }
+
+    /// Takes a connection that ended off the list. One that did not last long counts as an attempt that failed.
+    fn forget(&self, key: PublicKey, id: usize, lasted: Duration) {
+        let mut guard = self.peers();
+        let state = &mut *guard;
+        if state.links.get(&key).is_some_and(|link| link.id() == id) {
+            state.links.remove(&key);
+            if lasted < BACK_OFF.1 {
+                state.book.postpone(key, Instant::now(), rand::random());
+            } else {
+                state.book.forgive(&key);
+            }
+        }
+        drop(guard);
+        self.0.changed.notify_one();
     }
 }
 
-impl Network {
-    /// Takes a connection that ended off the list; whether it was the peer's current one.
-    fn forget(&self, key: &PublicKey, id: usize) -> bool {
-        let mut state = self.peers();
-        let is_current = state.links.get(key).is_none_or(|link| link.id() == id);
-        state.links.retain(|other, link| other != key || link.id() != id);
-        // It was reached: the next attempt comes at once.
-        state.attempts.remove(key);
-        is_current
-    }
-
-    /// Makes this the peer's current connection.
-    fn remember(&self, key: PublicKey, link: Link) {
-        if let Some(old) = self.peers().links.insert(key, link) {
-            old.close("another connection took its place");
-        }
-    }
+fn alpn(chain: &ChainId) -> Vec<u8> {
+    format!("block-chain/1/{chain}").into_bytes()
 }
 
 fn transport() -> QuicTransportConfig {
-    let window = VarInt::from_u32(WINDOW_BYTES);
     let builder = QuicTransportConfig::builder()
         .keep_alive_interval(KEEP_ALIVE)
-        .stream_receive_window(window)
+        .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
+        // Both streams' windows: bulk that nobody reads leaves room for small messages.
         .receive_window(VarInt::from_u32(WINDOW_BYTES * 2))
         .send_window(u64::from(WINDOW_BYTES) * 2)
         .max_concurrent_uni_streams(VarInt::from_u32(2))
