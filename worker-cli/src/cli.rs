@@ -1,11 +1,16 @@
 //! The command line: the names of the commands are the product's contract.
 
+pub mod settings;
+
+use crate::identity::Listen;
 use clap::{Args, Parser, Subcommand};
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// The coordinator's address where none is told.
 pub const DEFAULT_SERVER: &str = "http://localhost:18000";
+
+/// The demo's records at most: as many as one sender may have waiting.
+const MAX_DEMO_RECORDS: usize = 100_000;
 
 /// A worker of a private blockchain: it holds a full replica, and this is how to use it.
 #[derive(Debug, Clone, Parser)]
@@ -39,29 +44,15 @@ pub struct Global {
     /// Where this worker's identity and chain are [default: block-chain-worker in the user's data folder]
     #[arg(long, global = true, value_name = "DIR", env = "BLOCK_CHAIN_WORKER_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The chain
-    #[arg(long, global = true, value_name = "NAME", default_value = "main")]
-    pub chain: String,
+    /// The chain [default: that of the registration, main for a new one]
+    #[arg(long, global = true, value_name = "NAME", env = "BLOCK_CHAIN_CHAIN")]
+    pub chain: Option<String>,
     /// Print exactly one JSON document
     #[arg(long, global = true)]
     pub json: bool,
     /// Say more
     #[arg(short, long, global = true)]
     pub verbose: bool,
-}
-
-/// Where a node listens.
-#[derive(Debug, Clone, Args)]
-pub struct Listen {
-    /// Where the node's page and interface listen; port 0 takes a free one
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
-    pub api: SocketAddr,
-    /// The UDP port for peers; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub p2p_port: u16,
-    /// The address for peers [default: loopback where all coordinators are on it, else every interface]
-    #[arg(long, value_name = "IP")]
-    pub p2p_bind: Option<IpAddr>,
 }
 
 /// The commands.
@@ -188,7 +179,7 @@ pub enum Command {
     },
     /// Check a receipt, offline
     Verify {
-        /// The receipt
+        /// The receipt; - is standard input
         file: PathBuf,
         /// The coordinator's key, from a source that you trust
         #[arg(long, value_name = "HEX", requires = "chain_id")]
@@ -206,7 +197,7 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
         /// How many records
-        #[arg(long, default_value_t = 2_000)]
+        #[arg(long, default_value_t = 2_000, value_parser = records)]
         records: usize,
     },
     /// A completion script for a shell
@@ -216,18 +207,31 @@ pub enum Command {
     },
 }
 
+/// As many as one sender may have waiting.
+fn records(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=MAX_DEMO_RECORDS).contains(count));
+    count.ok_or_else(|| format!("1 to {MAX_DEMO_RECORDS} are allowed"))
+}
+
 impl Global {
     /// Where this worker's identity and chain are.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let variable = |name| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            value.map(PathBuf::from)
+        };
         let user_data = || variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
         let default = || {
             user_data()
                 .unwrap_or_else(|| PathBuf::from("."))
                 .join("block-chain-worker")
         };
-        self.data_dir.clone().unwrap_or_else(default)
+        let told = self.data_dir.clone().filter(|dir| !dir.as_os_str().is_empty());
+        told.unwrap_or_else(default)
     }
 }
 
