@@ -246,37 +246,43 @@ mod tests {
     }
 
     #[test]
-    fn the_ten_commands_have_their_exact_names_and_a_dashed_alias() {
-        let ten = [
-            "register --p2p-port 0",
+    fn every_command_has_its_exact_name_a_dashed_alias_and_the_flags_on_both_sides() {
+        let commands = [
+            "register --name a --token t --fingerprint f --api 127.0.0.1:1 --p2p-port 0 --p2p-bind ::1",
+            "run --api 127.0.0.1:0",
             "add_transaction --key k --value v",
+            "add_transaction --file -",
             "get_id",
             "get_leader",
-            "check_consistency",
+            "check_consistency --repair",
             "mine_block --wait-ms 5",
-            "get_chain",
-            "dump_data --db-url u",
+            "get_chain --from 1 --limit 2",
+            "dump_data --db-url u --once",
             "stop_dump_data",
             "disconnect",
+            "status",
+            "get --key k --history --limit 5",
+            "transaction id",
+            "mempool --limit 1",
+            "peers",
+            "receipt id --out -",
+            "verify file --coordinator-key k --chain-id c",
+            "demo --keep --folder f --records 5",
+            "completions bash",
         ];
-        for line in ten {
-            let dashed = line.split(' ').map(|word| {
-                if word.contains('_') {
-                    word.replace('_', "-")
-                } else {
-                    word.to_owned()
+        let flags = "--server http://a:1,http://b:2 --data-dir d --chain other --json -v";
+        for line in commands {
+            for line in [line.to_owned(), line.replace('_', "-")] {
+                for whole in [format!("{flags} {line}"), format!("{line} {flags}")] {
+                    let words = std::iter::once("block-chain-worker").chain(whole.split(' '));
+                    let global = Cli::try_parse_from(words)
+                        .unwrap_or_else(|error| panic!("{whole}: {error}"))
+                        .global;
+                    assert_eq!(global.server, ["http://a:1", "http://b:2"], "{whole}");
+                    assert_eq!(global.data_dir(), PathBuf::from("d"), "{whole}");
+                    assert_eq!(global.chain.as_deref(), Some("other"), "{whole}");
+                    assert!(global.json && global.verbose, "{whole}");
                 }
-            });
-            let dashed: Vec<String> = dashed.collect();
-            for words in [line.split(' ').map(str::to_owned).collect::<Vec<_>>(), dashed] {
-                let before = ["block-chain-worker", "--server", "http://a:1"].map(str::to_owned);
-                let after = ["--server", "http://a:1"].map(str::to_owned);
-                let first = Cli::try_parse_from(before.iter().chain(&words))
-                    .unwrap_or_else(|e| panic!("{line}: {e}"));
-                let words = before.iter().take(1).chain(&words).chain(&after);
-                let last = Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
-                assert_eq!(first.global.server, ["http://a:1"], "{line}");
-                assert_eq!(last.global.server, ["http://a:1"], "{line}");
             }
         }
     }

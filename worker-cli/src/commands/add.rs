@@ -207,7 +207,8 @@ fn parse(line: &[u8]) -> Result<(String, String), String> {
         .map_err(|error| format!("it is not {{\"key\":…,\"value\":…}}: {error}").replace(" at line 1", ""))?;
     let raw = value.get();
     let value = if raw.starts_with('"') {
-        serde_json::from_str::<String>(raw).map_err(|error| error.to_string())?
+        serde_json::from_str::<String>(raw)
+            .map_err(|error| format!("its value is no text: {error}").replace(" at line 1", ""))?
     } else {
         raw.to_owned()
     };
@@ -257,7 +258,10 @@ mod tests {
             (r#"{"key":1,"value":"1"}"#, Err("expected a string")),
             (r#"{"key":"a","key":"b","value":"1"}"#, Err("duplicate field")),
             (r#"{"key":"a","value":"1"} x"#, Err("trailing characters")),
-            (r#"{"key":"a","value":"\ud800"}"#, Err("surrogate")),
+            (
+                r#"{"key":"a","value":"\ud800"}"#,
+                Err("its value is no text: unexpected end of hex escape column 8"),
+            ),
             (r#"{"key":"","value":"1"}"#, Err("0 bytes")),
             (r#"{"key":"a"}"#, Err("missing field")),
             (r#"{"key":"a","value":"1","more":2}"#, Err("unknown field")),
