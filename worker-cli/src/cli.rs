@@ -1,11 +1,16 @@
 //! The command line: the names of the commands are the product's contract.
 
+pub mod settings;
+
+use crate::identity::Listen;
 use clap::{Args, Parser, Subcommand};
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// The coordinator's address where none is told.
 pub const DEFAULT_SERVER: &str = "http://localhost:18000";
+
+/// The demo's records at most: as many as one sender may have waiting.
+const MAX_DEMO_RECORDS: usize = 100_000;
 
 /// A worker of a private blockchain: it holds a full replica, and this is how to use it.
 #[derive(Debug, Clone, Parser)]
@@ -39,29 +44,15 @@ pub struct Global {
     /// Where this worker's identity and chain are [default: block-chain-worker in the user's data folder]
     #[arg(long, global = true, value_name = "DIR", env = "BLOCK_CHAIN_WORKER_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The chain
-    #[arg(long, global = true, value_name = "NAME", default_value = "main")]
-    pub chain: String,
+    /// The chain [default: that of the registration, main for a new one]
+    #[arg(long, global = true, value_name = "NAME", env = "BLOCK_CHAIN_CHAIN")]
+    pub chain: Option<String>,
     /// Print exactly one JSON document
     #[arg(long, global = true)]
     pub json: bool,
     /// Say more
     #[arg(short, long, global = true)]
     pub verbose: bool,
-}
-
-/// Where a node listens.
-#[derive(Debug, Clone, Args)]
-pub struct Listen {
-    /// Where the node's page and interface listen; port 0 takes a free one
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
-    pub api: SocketAddr,
-    /// The UDP port for peers; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub p2p_port: u16,
-    /// The address for peers [default: loopback where all coordinators are on it, else every interface]
-    #[arg(long, value_name = "IP")]
-    pub p2p_bind: Option<IpAddr>,
 }
 
 /// The commands.
@@ -188,7 +179,7 @@ pub enum Command {
     },
     /// Check a receipt, offline
     Verify {
-        /// The receipt
+        /// The receipt; - is standard input
         file: PathBuf,
         /// The coordinator's key, from a source that you trust
         #[arg(long, value_name = "HEX", requires = "chain_id")]
@@ -206,7 +197,7 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
         /// How many records
-        #[arg(long, default_value_t = 2_000)]
+        #[arg(long, default_value_t = 2_000, value_parser = records)]
         records: usize,
     },
     /// A completion script for a shell
@@ -216,18 +207,31 @@ pub enum Command {
     },
 }
 
+/// As many as one sender may have waiting.
+fn records(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=MAX_DEMO_RECORDS).contains(count));
+    count.ok_or_else(|| format!("1 to {MAX_DEMO_RECORDS} are allowed"))
+}
+
 impl Global {
     /// Where this worker's identity and chain are.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let variable = |name| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty());
+            value.map(PathBuf::from)
+        };
         let user_data = || variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
         let default = || {
             user_data()
                 .unwrap_or_else(|| PathBuf::from("."))
                 .join("block-chain-worker")
         };
-        self.data_dir.clone().unwrap_or_else(default)
+        let told = self.data_dir.clone().filter(|dir| !dir.as_os_str().is_empty());
+        told.unwrap_or_else(default)
     }
 }
 
@@ -242,37 +246,43 @@ mod tests {
     }
 
     #[test]
-    fn the_ten_commands_have_their_exact_names_and_a_dashed_alias() {
-        let ten = [
-            "register --p2p-port 0",
+    fn every_command_has_its_exact_name_a_dashed_alias_and_the_flags_on_both_sides() {
+        let commands = [
+            "register --name a --token t --fingerprint f --api 127.0.0.1:1 --p2p-port 0 --p2p-bind ::1",
+            "run --api 127.0.0.1:0",
             "add_transaction --key k --value v",
+            "add_transaction --file -",
             "get_id",
             "get_leader",
-            "check_consistency",
+            "check_consistency --repair",
             "mine_block --wait-ms 5",
-            "get_chain",
-            "dump_data --db-url u",
+            "get_chain --from 1 --limit 2",
+            "dump_data --db-url u --once",
             "stop_dump_data",
             "disconnect",
+            "status",
+            "get --key k --history --limit 5",
+            "transaction id",
+            "mempool --limit 1",
+            "peers",
+            "receipt id --out -",
+            "verify file --coordinator-key k --chain-id c",
+            "demo --keep --folder f --records 5",
+            "completions bash",
         ];
-        for line in ten {
-            let dashed = line.split(' ').map(|word| {
-                if word.contains('_') {
-                    word.replace('_', "-")
-                } else {
-                    word.to_owned()
+        let flags = "--server http://a:1,http://b:2 --data-dir d --chain other --json -v";
+        for line in commands {
+            for line in [line.to_owned(), line.replace('_', "-")] {
+                for whole in [format!("{flags} {line}"), format!("{line} {flags}")] {
+                    let words = std::iter::once("block-chain-worker").chain(whole.split(' '));
+                    let global = Cli::try_parse_from(words)
+                        .unwrap_or_else(|error| panic!("{whole}: {error}"))
+                        .global;
+                    assert_eq!(global.server, ["http://a:1", "http://b:2"], "{whole}");
+                    assert_eq!(global.data_dir(), PathBuf::from("d"), "{whole}");
+                    assert_eq!(global.chain.as_deref(), Some("other"), "{whole}");
+                    assert!(global.json && global.verbose, "{whole}");
                 }
-            });
-            let dashed: Vec<String> = dashed.collect();
-            for words in [line.split(' ').map(str::to_owned).collect::<Vec<_>>(), dashed] {
-                let before = ["block-chain-worker", "--server", "http://a:1"].map(str::to_owned);
-                let after = ["--server", "http://a:1"].map(str::to_owned);
-                let first = Cli::try_parse_from(before.iter().chain(&words))
-                    .unwrap_or_else(|e| panic!("{line}: {e}"));
-                let words = before.iter().take(1).chain(&words).chain(&after);
-                let last = Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
-                assert_eq!(first.global.server, ["http://a:1"], "{line}");
-                assert_eq!(last.global.server, ["http://a:1"], "{line}");
             }
         }
     }

@@ -2,9 +2,9 @@
 
 mod launch;
 
-pub use launch::{launch, running_api};
+pub use launch::{has_ended, launch, running_api};
 
-use crate::cli::{DEFAULT_SERVER, Global, Listen};
+use crate::cli::{DEFAULT_SERVER, Global};
 use crate::coordinator::root_cause;
 use crate::identity::{IdentityError, WorkerFile, read_private};
 use block_chain_common::coordinator_api::ApiError;
@@ -14,8 +14,11 @@ use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The longest answer that is read whole; longer ones are streamed.
-const MAX_ANSWER_BYTES: u64 = 64 * 1_048_576;
+/// The longest answer that is read whole, a block of 8 MiB with its bytes escaped; longer ones are streamed.
+const MAX_ANSWER_BYTES: usize = 64 * 1_048_576;
+/// A search or a check may take long; a connection that nobody answers ends some day.
+const WHOLE: Duration = Duration::from_secs(24 * 3_600);
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// Why a node's answer is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -91,11 +94,11 @@ impl NodeClient {
     pub async fn connect(global: &Global) -> Result<Self, ClientError> {
         let dir = global.data_dir();
         let worker = WorkerFile::load(&dir)?.ok_or_else(|| ClientError::NotRegistered(dir.clone()))?;
-        if worker.chain != global.chain {
+        if let Some(chain) = global.chain.as_ref().filter(|chain| **chain != worker.chain) {
             let code = "other_chain".to_owned();
             let message = format!(
-                "this worker is registered for chain {:?}, not {:?}",
-                worker.chain, global.chain
+                "this worker is registered for chain {:?}, not {chain:?}",
+                worker.chain
             );
             return Err(ClientError::Refused(ApiError {
                 code,
@@ -105,16 +108,7 @@ impl NodeClient {
         }
         if running_api(&dir).await.is_none() {
             crate::output::note(&format!("starting the node of {}…", dir.display()));
-            launch(
-                &dir,
-                &global.server,
-                &Listen {
-                    api: ([127, 0, 0, 1], 0).into(),
-                    p2p_port: 0,
-                    p2p_bind: None,
-                },
-            )
-            .await?;
+            launch(&dir, &global.server, &worker.listen).await?;
         }
         Self::of(&dir).await
     }
@@ -130,7 +124,12 @@ impl NodeClient {
         };
         let api = running_api(dir).await.ok_or_else(not_running)?;
         let cookie = read_private(dir, "api.cookie")?.ok_or_else(not_running)?;
-        let http = crate::tls::http_client(None)
+        Self::new(api, cookie)
+    }
+
+    fn new(api: String, cookie: String) -> Result<Self, ClientError> {
+        let http = local_http()
+            .connect_timeout(CONNECT)
             .build()
             .map_err(|error| ClientError::Answer(error.to_string()))?;
         Ok(Self { http, api, cookie })
@@ -173,11 +172,8 @@ impl NodeClient {
     /// # Errors
     /// Where the node does not answer, or refuses.
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
-        let response = self.stream(path, &[]).await?;
-        response
-            .text()
-            .await
-            .map_err(|error| ClientError::Answer(root_cause(&error)))
+        let bytes = bounded(self.stream(path, &[]).await?).await?;
+        String::from_utf8(bytes).map_err(|error| ClientError::Answer(error.to_string()))
     }
 
     /// `GET`, to be read as it comes.
@@ -205,7 +201,7 @@ impl NodeClient {
             .request(method, format!("{}{path}", self.api))
             .query(query)
             .bearer_auth(&self.cookie);
-        request = request.timeout(Duration::from_secs(24 * 3_600));
+        request = request.timeout(WHOLE);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -220,26 +216,163 @@ impl NodeClient {
         if !response.status().is_success() {
             return Err(self.refusal(response).await);
         }
-        if response
-            .content_length()
-            .is_some_and(|length| length > MAX_ANSWER_BYTES)
-        {
-            return Err(ClientError::Answer(format!(
-                "it has more than {MAX_ANSWER_BYTES} bytes"
-            )));
-        }
-        let bytes = response
-            .bytes()
-            .await
-            .map_err(|error| ClientError::Answer(root_cause(&error)))?;
+        let bytes = bounded(response).await?;
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()))
     }
 
     async fn refusal(&self, response: Response) -> ClientError {
         let status = response.status();
-        match response.json::<ApiError>().await {
+        let body = bounded(response).await.unwrap_or_default();
+        match serde_json::from_slice::<ApiError>(&body) {
             Ok(error) => ClientError::Refused(error),
             Err(_) => ClientError::Answer(format!("it answers {status}")),
         }
+    }
+}
+
+/// A client of this machine's own nodes: what goes to them (the cookie, a database's password) goes through no proxy
+/// that the environment names, and follows no redirection.
+fn local_http() -> reqwest::ClientBuilder {
+    crate::tls::http_client(None)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+}
+
+/// The body, of at most [`MAX_ANSWER_BYTES`].
+async fn bounded(mut response: Response) -> Result<Vec<u8>, ClientError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| ClientError::Answer(root_cause(&error)))?
+    {
+        if bytes.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(ClientError::Answer(format!(
+                "it has more than {MAX_ANSWER_BYTES} bytes"
+            )));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+    use serde_json::{Value, json};
+    use std::path::Path;
+
+    /// A node that answers what a test wants; its data directory describes it.
+    fn fake_node(dir: &Path, pid: u32) -> String {
+        let server = HttpServer::new(move || {
+            App::new()
+                .route(
+                    "/v1/status",
+                    web::get().to(move || async move { HttpResponse::Ok().json(json!({ "pid": pid })) }),
+                )
+                .route(
+                    "/echo",
+                    web::post().to(|request: HttpRequest, body: web::Json<Value>| async move {
+                        let header = request.headers().get("authorization").unwrap().to_str().unwrap();
+                        HttpResponse::Ok().json(json!({ "header": header, "body": *body }))
+                    }),
+                )
+                .route(
+                    "/refused",
+                    web::get().to(|| async {
+                        HttpResponse::BadRequest()
+                            .json(json!({ "code": "c", "message": "too long", "hint": "shorten it" }))
+                    }),
+                )
+                .route(
+                    "/away",
+                    web::get().to(|| async {
+                        HttpResponse::Found()
+                            .insert_header(("location", "/v1/status"))
+                            .finish()
+                    }),
+                )
+                .route(
+                    "/endless",
+                    web::get().to(|| async {
+                        let piece = web::Bytes::from_static(&[b' '; 65_536]);
+                        HttpResponse::Ok().streaming(futures_util::stream::repeat_with(move || {
+                            Ok::<_, std::io::Error>(piece.clone())
+                        }))
+                    }),
+                )
+        });
+        let server = server
+            .workers(1)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let api = format!("http://{}", server.addrs()[0]);
+        tokio::spawn(server.run());
+        describe(dir, &api, 7);
+        api
+    }
+
+    fn describe(dir: &Path, api: &str, pid: u32) {
+        std::fs::write(
+            dir.join("node.json"),
+            json!({ "pid": pid, "api": api }).to_string(),
+        )
+        .unwrap();
+        std::fs::write(dir.join("api.cookie"), "a-word").unwrap();
+    }
+
+    #[tokio::test]
+    async fn answers_and_refusals_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let api = fake_node(dir.path(), 7);
+        let node = NodeClient::of(dir.path()).await.unwrap();
+        assert_eq!(node.api(), api);
+        let echo: Value = node.post("/echo", &json!({ "a": 1 })).await.unwrap();
+        assert_eq!(echo, json!({ "header": "Bearer a-word", "body": { "a": 1 } }));
+        let refused = node.get::<Value>("/refused", &[]).await.unwrap_err();
+        assert_eq!(
+            (refused.to_string(), refused.hint()),
+            ("too long".to_owned(), Some("shorten it".to_owned()))
+        );
+        let table = [
+            ("/none", "it answers 404"),
+            ("/away", "it answers 302"),
+            ("/endless", "more than"),
+        ];
+        for (path, part) in table {
+            let error = node.get::<Value>(path, &[]).await.unwrap_err().to_string();
+            assert!(error.contains(part), "{path}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_nodes_answer_is_not_taken_for_this_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        // After a crash another node may have got the port.
+        let api = fake_node(dir.path(), 8);
+        assert_eq!(running_api(dir.path()).await, None);
+        describe(dir.path(), &api, 8);
+        assert_eq!(running_api(dir.path()).await, Some(api));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_gone_or_was_never_there_does_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(running_api(dir.path()).await, None);
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        for text in [
+            format!(r#"{{"pid":1,"api":"http://{free}"}}"#),
+            "nonsense".to_owned(),
+        ] {
+            std::fs::write(dir.path().join("node.json"), text).unwrap();
+            assert_eq!(running_api(dir.path()).await, None);
+        }
+        let error = NodeClient::of(dir.path()).await.err().unwrap();
+        assert!(error.to_string().ends_with("it does not run"), "{error}");
     }
 }

@@ -9,10 +9,11 @@ mod register;
 mod show;
 mod verify;
 
-use crate::cli::{Cli, Command, Listen};
+use crate::cli::settings::SettingsError;
+use crate::cli::{Cli, Command, Global};
 use crate::client::{ClientError, NodeClient, servers};
 use crate::coordinator::CoordinatorError;
-use crate::identity::WorkerFile;
+use crate::identity::{Listen, WorkerFile};
 use crate::node::NodeSettings;
 use crate::output::{self, Format};
 use clap::CommandFactory as _;
@@ -47,16 +48,30 @@ impl Refusal {
 /// # Errors
 /// Where it cannot be done: see [`refuse`].
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let global = &cli.global;
-    let format = if global.json { Format::Json } else { Format::People };
+    let format = if cli.global.json {
+        Format::Json
+    } else {
+        Format::People
+    };
+    if let Command::Completions { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "block-chain-worker", &mut script);
+        output::raw(&script)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (global, from_file) = cli.global.with_file()?;
+    let global = &global;
     match cli.command {
         Command::Register {
             name,
             token,
             fingerprint,
             listen,
-        } => register::run(global, name, token, fingerprint, &listen, format).await,
-        Command::Run { listen } => run_node(global, &listen).await,
+        } => {
+            let listen = listen.or(&from_file);
+            register::run(global, name, token, fingerprint, &listen, format).await
+        }
+        Command::Run { listen } => run_node(global, &listen.or(&from_file)).await,
         Command::GetId => show::id(global, format),
         Command::Verify {
             file,
@@ -68,12 +83,6 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             coordinator_key.as_deref().zip(chain_id.as_deref()),
             format,
         ),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "block-chain-worker", &mut script);
-            output::raw(&script)?;
-            Ok(ExitCode::SUCCESS)
-        }
         Command::Demo {
             folder,
             keep,
@@ -91,7 +100,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 }
                 _ => None,
             };
-            with_node(&NodeClient::connect(global).await?, other, prepared, format).await
+            let node = NodeClient::connect(global).await?;
+            with_node(&node, other, prepared, format).await
         }
     }
 }
@@ -129,14 +139,18 @@ async fn with_node(
     }
 }
 
-async fn run_node(global: &crate::cli::Global, listen: &Listen) -> anyhow::Result<ExitCode> {
+async fn run_node(global: &Global, listen: &Listen) -> anyhow::Result<ExitCode> {
     let dir = global.data_dir();
     let worker = WorkerFile::load(&dir)?;
     if worker.is_none() {
         // In a container the first start registers.
-        register::register_only(global, None, std::env::var("BLOCK_CHAIN_JOIN_TOKEN").ok(), None).await?;
+        let token = std::env::var("BLOCK_CHAIN_JOIN_TOKEN").ok();
+        register::register_only(global, None, token, None, listen).await?;
     }
-    let known = worker.map(|worker| worker.servers).unwrap_or_default();
+    let (known, registered) = worker
+        .map(|worker| (worker.servers, worker.listen))
+        .unwrap_or_default();
+    let listen = listen.or(&registered);
     let all = if global.server.is_empty() {
         known
     } else {
@@ -157,8 +171,11 @@ async fn run_node(global: &crate::cli::Global, listen: &Listen) -> anyhow::Resul
     let settings = NodeSettings {
         data_dir: dir,
         servers: global.server.clone(),
-        api: listen.api,
-        p2p: SocketAddr::new(listen.p2p_bind.unwrap_or(default), listen.p2p_port),
+        api: listen.api.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
+        p2p: SocketAddr::new(
+            listen.p2p_bind.unwrap_or(default),
+            listen.p2p_port.unwrap_or_default(),
+        ),
     };
     crate::node::run(settings).await?;
     Ok(ExitCode::SUCCESS)
@@ -171,14 +188,18 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain() {
         if let Some(refusal) = cause.downcast_ref::<Refusal>() {
             (hint, code) = (refusal.hint.clone(), refusal.code);
+        } else if let Some(error) = cause.downcast_ref::<SettingsError>() {
+            (hint, code) = (Some(error.hint().to_owned()), 2);
         } else if let Some(error) = cause.downcast_ref::<ClientError>() {
             hint = error.hint();
         } else if let Some(error) = cause.downcast_ref::<CoordinatorError>() {
             hint = error.hint();
         }
     }
-    let message = format!("{error:#}").replace('\n', " ");
-    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    // One line, whatever a server or a file put into it.
+    let message = output::printable(&format!("{error:#}").replace('\n', " "));
+    let hint = hint.map(|hint| format!("hint: {}\n", output::printable(&hint)));
+    let hint = hint.unwrap_or_default();
     if std::io::stderr()
         .lock()
         .write_all(format!("error: {message}\n{hint}").as_bytes())
@@ -190,7 +211,7 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
 }
 
 /// The coordinators to register with.
-fn registration_servers(global: &crate::cli::Global, known: Option<&WorkerFile>) -> Vec<String> {
+fn registration_servers(global: &Global, known: Option<&WorkerFile>) -> Vec<String> {
     match known {
         Some(worker) if global.server.is_empty() => worker.servers.clone(),
         _ => servers(global),

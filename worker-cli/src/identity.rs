@@ -9,9 +9,11 @@ use block_chain_common::coordinator_api::Registration;
 use block_chain_common::keys::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -54,6 +56,36 @@ pub enum IdentityError {
     Random(String),
 }
 
+/// Where a node listens, as far as it was told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listen {
+    /// Where the node's page and interface listen [default: 127.0.0.1:0]; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", env = "BLOCK_CHAIN_API")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<SocketAddr>,
+    /// The UDP port for peers [default: 0]; 0 takes a free one
+    #[arg(long, value_name = "PORT", env = "BLOCK_CHAIN_P2P_PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p2p_port: Option<u16>,
+    /// The address for peers [default: loopback where all coordinators are on it, else every interface]
+    #[arg(long, value_name = "IP", env = "BLOCK_CHAIN_P2P_BIND")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p2p_bind: Option<IpAddr>,
+}
+
+impl Listen {
+    /// What is told here, and the rest from `other`.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self {
+            api: self.api.or(other.api),
+            p2p_port: self.p2p_port.or(other.p2p_port),
+            p2p_bind: self.p2p_bind.or(other.p2p_bind),
+        }
+    }
+}
+
 /// What the coordinator gave this worker, kept in `worker.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerFile {
@@ -73,6 +105,9 @@ pub struct WorkerFile {
     pub servers: Vec<String>,
     /// The fingerprint of the coordinator's certificate, where it is pinned.
     pub fingerprint: Option<String>,
+    /// Where the node was told to listen: a later start listens there again.
+    #[serde(default)]
+    pub listen: Listen,
 }
 
 impl WorkerFile {
@@ -93,6 +128,7 @@ impl WorkerFile {
             coordinator_key: registration.chain.coordinator_key,
             servers,
             fingerprint,
+            listen: Listen::default(),
         }
     }
 
@@ -159,11 +195,15 @@ pub fn load_or_create_key(dir: &Path) -> Result<SecretKey, IdentityError> {
     }
     let mut seed = Zeroizing::new([0_u8; 32]);
     getrandom::fill(seed.as_mut()).map_err(|error| IdentityError::Random(error.to_string()))?;
-    write_private(
-        &dir.join("identity.key"),
-        Zeroizing::new(hex::encode(*seed)).as_bytes(),
-    )?;
-    Ok(SecretKey::from_seed(&seed))
+    let text = Zeroizing::new(hex::encode(*seed));
+    if create_private(&dir.join("identity.key"), text.as_bytes())? {
+        return Ok(SecretKey::from_seed(&seed));
+    }
+    // Another command made one in the meantime: that one counts.
+    load_key(dir)?.ok_or_else(|| IdentityError::Damaged {
+        path: dir.join("identity.key"),
+        reason: "it was made and is gone again".to_owned(),
+    })
 }
 
 /// The worker's key of a data directory; `None` where there is none.
@@ -211,28 +251,63 @@ pub fn make_private_dir(dir: &Path) -> Result<(), IdentityError> {
 /// # Errors
 /// Where the system refuses.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
-    let io = |source| IdentityError::Io {
+    put_private(path, bytes, |temporary| {
+        fs::rename(temporary, path).map(|()| true)
+    })
+    .map(drop)
+}
+
+/// Writes a file with mode 0600 where there is none, wholly or not at all; `false` where there is one already.
+fn create_private(path: &Path, bytes: &[u8]) -> Result<bool, IdentityError> {
+    // A link, other than a rename, fails where the name is taken.
+    put_private(path, bytes, |temporary| {
+        let linked = fs::hard_link(temporary, path);
+        fs::remove_file(temporary)?;
+        match linked {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// Writes and syncs a temporary file of a name that nobody else uses, then lets `place` give it its own.
+fn put_private(
+    path: &Path,
+    bytes: &[u8],
+    place: impl FnOnce(&Path) -> io::Result<bool>,
+) -> Result<bool, IdentityError> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+    let write = || {
+        // What a process of the same number left behind when it was killed.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| place(&temporary));
+        if written.is_err() && temporary.exists() {
+            fs::remove_file(&temporary)?;
+        }
+        if let Some(parent) = path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        written
+    };
+    write().map_err(|source| IdentityError::Io {
         doing: "write",
         path: path.to_owned(),
         source,
-    };
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        match path.parent() {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(io)
+    })
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>, IdentityError> {
@@ -241,27 +316,25 @@ fn read_if_there(path: &Path) -> Result<Option<String>, IdentityError> {
         path: path.to_owned(),
         source,
     };
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
-            let reason = format!(
-                "it has {} bytes, at most {MAX_FILE_BYTES} are read",
-                metadata.len()
-            );
-            Err(IdentityError::Damaged {
-                path: path.to_owned(),
-                reason,
-            })
-        }
-        Ok(_) => match fs::read_to_string(path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(IdentityError::Damaged {
-                path: path.to_owned(),
-                reason: "it is not text".to_owned(),
-            }),
-            Err(error) => Err(io(error)),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io(error)),
+    let damaged = |reason: String| IdentityError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE_BYTES {
+        return Err(damaged(format!("it has more than {MAX_FILE_BYTES} bytes")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(damaged("it is not text".to_owned())),
     }
 }
 
@@ -278,6 +351,54 @@ mod tests {
         assert_eq!(load_or_create_key(&dir).unwrap().public_key(), first);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&dir), mode(&dir.join("identity.key"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn commands_that_race_make_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| load_or_create_key(dir.path()).unwrap().public_key()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let kept = load_key(dir.path()).unwrap().unwrap().public_key();
+        assert!(made.iter().all(|key| *key == kept));
+        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(names.len(), 1, "nothing temporary stays: {names:?}");
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_stays_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("worker.token");
+        fs::write(&path, "readable by all").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        write_private(&path, b"secret").unwrap();
+        assert_eq!(
+            read_private(dir.path(), "worker.token").unwrap().as_deref(),
+            Some("secret")
+        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = write_private(&dir.path().join("none/worker.token"), b"x").unwrap_err();
+        assert!(error.to_string().starts_with("cannot write"), "{error}");
+    }
+
+    #[test]
+    fn files_that_cannot_be_ours_are_refused_without_being_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = " ".repeat(usize::try_from(MAX_FILE_BYTES).unwrap() + 1);
+        let table: [(&[u8], &str); 4] = [
+            (long.as_bytes(), "more than"),
+            (b"\xff\xfe", "is not text"),
+            (b"{\"format\":1}", "missing field"),
+            (b"[1]", "is damaged"),
+        ];
+        for (bytes, part) in table {
+            fs::write(dir.path().join("worker.json"), bytes).unwrap();
+            let error = WorkerFile::load(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
 
     #[test]

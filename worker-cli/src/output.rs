@@ -5,7 +5,7 @@ mod table;
 pub use table::{facts, list};
 
 use block_chain_common::quantity::Timestamp;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -62,7 +62,8 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new(length);
+    // Gone when it is dropped: a task that draws one is ended from outside.
+    let bar = ProgressBar::new(length).with_finish(ProgressFinish::AndClear);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
@@ -73,7 +74,62 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
 /// Whether standard output is a terminal that wants colour.
 #[must_use]
 pub fn colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !unwanted
+}
+
+/// Text without what would steer a terminal: control characters, and those that reorder a line, are shown escaped.
+///
+/// Keys, values and names come from others, and a table's cell is one line.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    printable_but(text, |_| false)
+}
+
+/// A whole value, as [`printable`]; line ends and tabs stay.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    printable_but(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn printable_but(text: &str, stays: impl Fn(char) -> bool) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) && !stays(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// A number with its thousands apart, as people read it.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// A duration in the unit that fits it.
+#[must_use]
+pub fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        60_000.. => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
 }
 
 /// A time as RFC 3339 in UTC, with milliseconds.
@@ -130,6 +186,37 @@ mod tests {
         ];
         for (ms, text) in table {
             assert_eq!(utc(Timestamp::new(ms)), text);
+        }
+    }
+
+    #[test]
+    fn nothing_that_others_wrote_steers_the_terminal() {
+        let table = [
+            ("plain ü 漢", "plain ü 漢"),
+            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
+            ("a\nb\tc\r", "a\\nb\\tc\\r"),
+            ("\u{202e}txt.exe\u{9b}", "\\u{202e}txt.exe\\u{9b}"),
+        ];
+        for (text, shown) in table {
+            assert_eq!(printable(text), shown);
+        }
+        assert_eq!(printable_lines("a\nb\t\u{7}"), "a\nb\t\\u{7}");
+    }
+
+    #[test]
+    fn numbers_and_durations_are_readable() {
+        let table = [
+            (0, "0", "0 ms"),
+            (999, "999", "999 ms"),
+            (1_000, "1,000", "1.0 s"),
+            (61_250, "61,250", "1 min 1 s"),
+            (1_234_567, "1,234,567", "20 min 34 s"),
+        ];
+        for (number, shown, time) in table {
+            assert_eq!(
+                (grouped(number).as_str(), duration(number).as_str()),
+                (shown, time)
+            );
         }
     }
 

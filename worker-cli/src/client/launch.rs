@@ -1,10 +1,10 @@
 //! Starting a node in the background.
 
 use super::ClientError;
-use crate::cli::Listen;
-use crate::identity::{IdentityError, read_private};
+use crate::identity::{IdentityError, Listen, read_private};
 use serde::Deserialize;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -15,28 +15,41 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(25);
 
+/// A log that is longer is put aside at the next start.
+const MAX_LOG_BYTES: u64 = 16 * 1_048_576;
+/// The end of the log, where the reason stands of a node that has not started.
+const LOG_END_BYTES: u64 = 65_536;
+
 #[derive(Deserialize)]
 struct NodeFile {
+    pid: u32,
     api: String,
 }
 
 /// The address of the running node of a data directory; `None` where none answers.
 pub async fn running_api(dir: &Path) -> Option<String> {
     let text = read_private(dir, "node.json").ok()??;
-    let NodeFile { api } = serde_json::from_str(&text).ok()?;
-    let http = crate::tls::http_client(None)
-        .timeout(Duration::from_secs(2))
-        .build()
-        .ok()?;
-    let health: serde_json::Value = http
-        .get(format!("{api}/healthz"))
-        .send()
-        .await
-        .ok()?
-        .json()
-        .await
-        .ok()?;
-    (health["service"] == "block-chain-worker").then_some(api)
+    let NodeFile { pid, api } = serde_json::from_str(&text).ok()?;
+    let http = super::local_http().timeout(Duration::from_secs(2)).build().ok()?;
+    let answer = http.get(format!("{api}/v1/status")).send().await.ok()?;
+    let body = super::bounded(answer).await.ok()?;
+    let status: NodeStatus = serde_json::from_slice(&body).ok()?;
+    // After a crash the port may be another worker's.
+    (status.pid == pid).then_some(api)
+}
+
+#[derive(Deserialize)]
+struct NodeStatus {
+    pid: u32,
+}
+
+/// Whether no node has the data directory open.
+#[must_use]
+pub fn has_ended(dir: &Path) -> bool {
+    match File::open(dir.join("node.lock")) {
+        Ok(lock) => !matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(_) => true,
+    }
 }
 
 /// Starts the node of a data directory, and waits until it answers. Two at a time start one.
@@ -44,67 +57,85 @@ pub async fn running_api(dir: &Path) -> Option<String> {
 /// # Errors
 /// Where it does not start, with the last line of its log.
 pub async fn launch(dir: &Path, servers: &[String], listen: &Listen) -> Result<(), ClientError> {
-    let _one_at_a_time = lock(dir).await?;
-    if running_api(dir).await.is_some() {
-        return Ok(());
-    }
-    let mut child = spawn(dir, servers, listen)?;
     let deadline = Instant::now() + START;
+    let not_started = |reason: &str| ClientError::Launch {
+        dir: dir.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let _one_at_a_time = lock(dir, deadline).await?;
+    // One that is just ending still has its store open; one that is just starting will answer.
+    loop {
+        if running_api(dir).await.is_some() {
+            return Ok(());
+        }
+        if has_ended(dir) {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(not_started("one is running that does not answer"));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let log = open_log(dir).map_err(|error| not_started(&format!("its log: {error}")))?;
+    let before = log.metadata().map_or(0, |metadata| metadata.len());
+    let mut child = spawn(dir, log, servers, listen).map_err(|error| not_started(&error.to_string()))?;
     loop {
         if running_api(dir).await.is_some() {
             return Ok(());
         }
         let ended = child.try_wait().ok().flatten();
         if ended.is_some() || Instant::now() > deadline {
-            let reason = last_error(dir).unwrap_or_else(|| "it does not answer in 20 s".to_owned());
-            return Err(ClientError::Launch {
-                dir: dir.to_owned(),
-                reason,
-            });
+            let reason = last_error(dir, before);
+            return Err(not_started(
+                reason.as_deref().unwrap_or("it does not answer in 20 s"),
+            ));
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-fn spawn(dir: &Path, servers: &[String], listen: &Listen) -> Result<Child, ClientError> {
-    let failed = |reason: std::io::Error| ClientError::Launch {
-        dir: dir.to_owned(),
-        reason: reason.to_string(),
-    };
-    let log = OpenOptions::new()
+fn open_log(dir: &Path) -> std::io::Result<File> {
+    let path = dir.join("node.log");
+    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) {
+        std::fs::rename(&path, dir.join("node.log.1"))?;
+    }
+    OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(dir.join("node.log"))
-        .map_err(failed)?;
-    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    command.arg("run").arg("--data-dir").arg(dir);
+        .open(path)
+}
+
+fn spawn(dir: &Path, log: File, servers: &[String], listen: &Listen) -> std::io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("run")
+        .arg("--data-dir")
+        .arg(std::path::absolute(dir)?);
     if !servers.is_empty() {
         command.arg("--server").arg(servers.join(","));
     }
-    command
-        .arg("--api")
-        .arg(listen.api.to_string())
-        .arg("--p2p-port")
-        .arg(listen.p2p_port.to_string());
+    if let Some(api) = listen.api {
+        command.arg("--api").arg(api.to_string());
+    }
+    if let Some(port) = listen.p2p_port {
+        command.arg("--p2p-port").arg(port.to_string());
+    }
     if let Some(bind) = listen.p2p_bind {
         command.arg("--p2p-bind").arg(bind.to_string());
     }
-    command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(failed)?)
-        .stderr(log);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     // A group of its own: the terminal's Ctrl-C is for the command, not for the node. Not in its folder either.
     command
         .process_group(0)
         .current_dir("/")
         .env_remove("BLOCK_CHAIN_DB_URL")
         .env_remove("BLOCK_CHAIN_JOIN_TOKEN");
-    command.spawn().map_err(failed)
+    command.spawn()
 }
 
 /// Freed by the system when this process ends.
-async fn lock(dir: &Path) -> Result<File, ClientError> {
+async fn lock(dir: &Path, deadline: Instant) -> Result<File, ClientError> {
     let path = dir.join("launch.lock");
     let io = |source| IdentityError::Io {
         doing: "open",
@@ -118,7 +149,6 @@ async fn lock(dir: &Path) -> Result<File, ClientError> {
         .mode(0o600)
         .open(&path)
         .map_err(io)?;
-    let deadline = Instant::now() + START;
     while file.try_lock().is_err() {
         if Instant::now() > deadline {
             let reason = "another command has been starting it for 20 s".to_owned();
@@ -132,8 +162,59 @@ async fn lock(dir: &Path) -> Result<File, ClientError> {
     Ok(file)
 }
 
-fn last_error(dir: &Path) -> Option<String> {
-    let log = std::fs::read_to_string(dir.join("node.log")).ok()?;
-    let line = log.lines().rev().find_map(|line| line.strip_prefix("error: "));
+/// The last error that the node wrote into its log after `before`.
+fn last_error(dir: &Path, before: u64) -> Option<String> {
+    let mut log = File::open(dir.join("node.log")).ok()?;
+    let length = log.metadata().ok()?.len();
+    log.seek(SeekFrom::Start(before.max(length.saturating_sub(LOG_END_BYTES))))
+        .ok()?;
+    let mut end = Vec::new();
+    log.take(LOG_END_BYTES).read_to_end(&mut end).ok()?;
+    let end = String::from_utf8_lossy(&end);
+    let line = end.lines().rev().find_map(|line| line.strip_prefix("error: "));
     line.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_starts_error_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = "error: an old one\n";
+        let table = [
+            (format!("{old}starting\n"), None),
+            (format!("{old}starting\nerror: new\nhint: do\n"), Some("new")),
+            (
+                format!("{old}{}\nerror: after much\n", "x".repeat(200_000)),
+                Some("after much"),
+            ),
+        ];
+        for (log, told) in table {
+            std::fs::write(dir.path().join("node.log"), log).unwrap();
+            let before = u64::try_from(old.len()).unwrap();
+            assert_eq!(last_error(dir.path(), before).as_deref(), told);
+        }
+    }
+
+    #[test]
+    fn a_node_has_ended_when_its_lock_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(has_ended(dir.path()), "there was none");
+        let held = File::create(dir.path().join("node.lock")).unwrap();
+        held.lock().unwrap();
+        assert!(!has_ended(dir.path()));
+        drop(held);
+        assert!(has_ended(dir.path()));
+    }
+
+    #[test]
+    fn a_long_log_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = File::create(dir.path().join("node.log")).unwrap();
+        log.set_len(MAX_LOG_BYTES + 1).unwrap();
+        assert_eq!(open_log(dir.path()).unwrap().metadata().unwrap().len(), 0);
+        assert!(dir.path().join("node.log.1").exists());
+    }
 }

@@ -8,13 +8,13 @@ use block_chain_common::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read, Seek as _, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Read, Seek as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Records of one request.
 const BATCH: usize = 5_000;
-/// Bytes of keys and values of one request: with JSON's escapes still below the limit of a request's body.
+/// Bytes of keys and values of one request: with every byte escaped as `\u0000` still below the 16 MiB of a body.
 const BATCH_BYTES: usize = 2 * 1_048_576;
 /// The longest line: a value of a megabyte, every byte escaped.
 const MAX_LINE_BYTES: u64 = 8 * 1_048_576;
@@ -62,7 +62,15 @@ pub(super) fn prepare(
     } else {
         Box::new(File::open(path).map_err(unreadable)?)
     };
-    let mut spool = tempfile::tempfile()?;
+    let not_kept = |error: std::io::Error| {
+        let place = std::env::temp_dir();
+        let message = format!("cannot keep a copy in {}: {error}", place.display());
+        Refusal::failed(
+            message,
+            Some("TMPDIR names another folder; nothing of the file was added"),
+        )
+    };
+    let mut spool = BufWriter::new(tempfile::tempfile().map_err(not_kept)?);
     let mut count = 0;
     let mut reader = Lines {
         input: BufReader::new(input),
@@ -76,10 +84,11 @@ pub(super) fn prepare(
                 Some("nothing of the file was added"),
             )
         })?;
-        spool.write_all(&line)?;
-        spool.write_all(b"\n")?;
+        spool.write_all(&line).map_err(not_kept)?;
+        spool.write_all(b"\n").map_err(not_kept)?;
         count += 1;
     }
+    let mut spool = spool.into_inner().map_err(|error| not_kept(error.into_error()))?;
     if count == 0 {
         return Err(Refusal::failed(format!("{} holds no records", path.display()), None).into());
     }
@@ -109,13 +118,14 @@ pub(super) async fn run(node: &NodeClient, prepared: Prepared, format: Format) -
             let (mut batch, mut bytes) = (Vec::new(), 0);
             while let Some(line) = reader.next_line()? {
                 let (key, value) = parse(&line).map_err(|message| Refusal::failed(message, None))?;
-                bytes += key.len() + value.len();
-                batch.push((key, value));
-                if batch.len() >= BATCH || bytes > BATCH_BYTES {
+                let more = key.len() + value.len();
+                if batch.len() >= BATCH || bytes + more > BATCH_BYTES {
                     add(node, std::mem::take(&mut batch), &mut answer).await?;
                     bar.set_position(u64::try_from(answer.count).unwrap_or(u64::MAX));
                     bytes = 0;
                 }
+                bytes += more;
+                batch.push((key, value));
             }
             if !batch.is_empty() {
                 add(node, batch, &mut answer).await?;
@@ -175,6 +185,12 @@ impl<R: Read> Lines<R> {
                 return Ok(None);
             }
             self.number += 1;
+            if u64::try_from(line.len()).is_ok_and(|length| length == MAX_LINE_BYTES)
+                && !line.ends_with(b"\n")
+            {
+                let message = format!("line {} has more than {MAX_LINE_BYTES} bytes", self.number);
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
+            }
             while line.last().is_some_and(u8::is_ascii_whitespace) {
                 line.pop();
             }
@@ -191,7 +207,8 @@ fn parse(line: &[u8]) -> Result<(String, String), String> {
         .map_err(|error| format!("it is not {{\"key\":…,\"value\":…}}: {error}").replace(" at line 1", ""))?;
     let raw = value.get();
     let value = if raw.starts_with('"') {
-        serde_json::from_str::<String>(raw).map_err(|error| error.to_string())?
+        serde_json::from_str::<String>(raw)
+            .map_err(|error| format!("its value is no text: {error}").replace(" at line 1", ""))?
     } else {
         raw.to_owned()
     };
@@ -228,6 +245,23 @@ mod tests {
                 Ok(("a", r#"{"b": [1,  2]}"#)),
             ),
             (r#"{"value":12.50,"key":"a"}"#, Ok(("a", "12.50"))),
+            (
+                r#"{"key":"\u00e7\u0000","value":"a\n\"\\"}"#,
+                Ok(("ç\0", "a\n\"\\")),
+            ),
+            (r#"{"key":"a","value":null}"#, Ok(("a", "null"))),
+            (r#" { "key" : "a" , "value" : [ 1 ] } "#, Ok(("a", "[ 1 ]"))),
+            (
+                r#"{"key":"a","value":123456789012345678901234567890.10e5}"#,
+                Ok(("a", "123456789012345678901234567890.10e5")),
+            ),
+            (r#"{"key":1,"value":"1"}"#, Err("expected a string")),
+            (r#"{"key":"a","key":"b","value":"1"}"#, Err("duplicate field")),
+            (r#"{"key":"a","value":"1"} x"#, Err("trailing characters")),
+            (
+                r#"{"key":"a","value":"\ud800"}"#,
+                Err("its value is no text: unexpected end of hex escape column 8"),
+            ),
             (r#"{"key":"","value":"1"}"#, Err("0 bytes")),
             (r#"{"key":"a"}"#, Err("missing field")),
             (r#"{"key":"a","value":"1","more":2}"#, Err("unknown field")),
@@ -249,5 +283,56 @@ mod tests {
             .unwrap();
         let error = prepare(None, None, Some(file.path())).err().unwrap().to_string();
         assert!(error.starts_with("line 3:"), "{error}");
+    }
+
+    #[test]
+    fn limits_are_named_with_their_neighbour_taken() {
+        let line = |key: usize, value: usize| {
+            format!(
+                r#"{{"key":"{}","value":"{}"}}"#,
+                "k".repeat(key),
+                "v".repeat(value)
+            )
+        };
+        assert!(parse(line(MAX_KEY_BYTES, MAX_VALUE_BYTES).as_bytes()).is_ok());
+        let error = parse(line(MAX_KEY_BYTES + 1, 1).as_bytes()).unwrap_err();
+        assert!(error.contains("1025 bytes, 1 to 1024"), "{error}");
+        let error = parse(line(1, MAX_VALUE_BYTES + 1).as_bytes()).unwrap_err();
+        assert!(error.contains("1048577 bytes, at most 1048576"), "{error}");
+        assert!(parse(b"{\"key\":\"\xff\",\"value\":\"1\"}").is_err());
+    }
+
+    #[test]
+    fn files_without_records_or_with_endless_lines_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("records");
+        let refused = |path: &Path| prepare(None, None, Some(path)).err().unwrap().to_string();
+        assert!(refused(&file).contains("cannot read"));
+        assert!(refused(dir.path()).contains("cannot read"));
+        std::fs::write(&file, "\n\r\n  \n").unwrap();
+        assert!(refused(&file).contains("holds no records"));
+        let long = usize::try_from(MAX_LINE_BYTES).unwrap() + 1;
+        std::fs::write(&file, "x".repeat(long)).unwrap();
+        let error = refused(&file);
+        assert!(error.contains("line 1 has more than 8388608 bytes"), "{error}");
+    }
+
+    #[test]
+    fn what_was_checked_is_what_is_sent() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"{\"key\":\"a\",\"value\":{\"b\": 1}}\r\n{\"key\":\"c\",\"value\":\"2\"}")
+            .unwrap();
+        let prepared = prepare(None, None, Some(file.path())).unwrap();
+        file.as_file().set_len(0).unwrap();
+        let Source::File(mut spool) = prepared.source else {
+            panic!("a file is spooled");
+        };
+        let mut text = String::new();
+        spool.read_to_string(&mut text).unwrap();
+        assert_eq!(prepared.count, 2);
+        assert_eq!(
+            text,
+            "{\"key\":\"a\",\"value\":{\"b\": 1}}\n{\"key\":\"c\",\"value\":\"2\"}\n"
+        );
     }
 }

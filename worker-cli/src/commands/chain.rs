@@ -34,14 +34,21 @@ pub(super) async fn mine(node: &NodeClient, wait_ms: u64, format: Format) -> any
     output::line(&facts(&[
         ("block", block.index.to_string()),
         ("hash", block.hash.to_string()),
-        ("transactions", block.transactions.len().to_string()),
+        (
+            "transactions",
+            output::grouped(u64::try_from(block.transactions.len()).unwrap_or(u64::MAX)),
+        ),
         ("nonce", block.nonce.to_string()),
         ("producer", block.producer.to_string()),
         ("state", status(block.status).to_owned()),
-        ("found in", format!("{} ms", mined.elapsed_ms)),
+        ("found in", output::duration(mined.elapsed_ms)),
         (
             "tried",
-            format!("{} nonces, {} a second", mined.attempts, mined.hash_rate),
+            format!(
+                "{} nonces, {} a second",
+                output::grouped(mined.attempts),
+                output::grouped(mined.hash_rate)
+            ),
         ),
     ]))?;
     Ok(ExitCode::SUCCESS)
@@ -58,8 +65,11 @@ async fn watch(node: NodeClient) {
         {
             let rate = mining.attempts.saturating_mul(1_000) / mining.elapsed_ms.max(1);
             bar.set_message(format!(
-                "block {}: {} of about {} nonces, {rate} a second",
-                mining.height, mining.attempts, mining.expected
+                "block {}: {} of about {} nonces, {} a second",
+                mining.height,
+                output::grouped(mining.attempts),
+                output::grouped(mining.expected),
+                output::grouped(rate)
             ));
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -75,7 +85,11 @@ pub(super) async fn get(
     let now: NodeStatus = node.get("/v1/status", &[]).await?;
     let length = now.height.get() + 1;
     let (from, limit) = match format {
-        Format::Json => (from.unwrap_or(0), limit.unwrap_or(u64::MAX)),
+        // What is added from now on is left out, so that `length` and `blocks` fit together.
+        Format::Json => {
+            let from = from.unwrap_or(0);
+            (from, limit.unwrap_or(u64::MAX).min(length.saturating_sub(from)))
+        }
         Format::People => {
             let limit = limit.unwrap_or(SHOWN);
             (from.unwrap_or_else(|| length.saturating_sub(limit)), limit)

@@ -2,6 +2,7 @@
 
 mod network;
 mod records;
+mod stopping;
 
 use crate::commands::Refusal;
 use crate::output;
@@ -10,27 +11,38 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a step that needs agreement may take.
 const AGREE: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(folder: Option<PathBuf>, keep: bool, count: usize) -> anyhow::Result<ExitCode> {
     // Everything is driven from a thread of its own: the steps are commands that block.
-    let shown = tokio::task::spawn_blocking(move || {
+    let mut shown = tokio::task::spawn_blocking(move || {
         let mut network = Network::new(keep)?;
-        let told = story(&mut network, folder.as_deref(), count);
-        network.end();
-        told
+        story(&mut network, folder.as_deref(), count)
     });
     tokio::select! {
-        shown = shown => shown??,
-        signal = tokio::signal::ctrl_c() => {
+        shown = &mut shown => shown??,
+        signal = interruption() => {
             signal?;
-            network::stop_all();
+            tokio::task::spawn_blocking(stopping::stop_all).await?;
+            // The story fails at its next step, and removes its folder.
+            if let Ok(Ok(Ok(()))) = tokio::time::timeout(AGREE, shown).await {
+                return Ok(ExitCode::SUCCESS);
+            }
             return Err(Refusal::failed("interrupted; everything was stopped", None).into());
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn interruption() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 fn step(title: &str, why: &str) -> anyhow::Result<()> {
@@ -76,6 +88,10 @@ fn story(network: &mut Network, folder: Option<&std::path::Path>, count: usize) 
         Ok(network.json("ana", &["mempool", "--limit", "1"])?["count"] == added["count"])
     })?;
     network.show("ana", &["mine_block"])?;
+    // A block holds so many; more records take more blocks.
+    while network.json("ana", &["mempool", "--limit", "1"])?["count"].as_u64() > Some(0) {
+        network.show("ana", &["mine_block"])?;
+    }
     network.until("the block to be final", AGREE, |network| {
         let status = network.json("ana", &["status"])?;
         Ok(status["final_size"].as_u64() > status["height"].as_u64())

@@ -2,16 +2,18 @@
 
 use super::{Refusal, registration_servers};
 use crate::api::types::Disconnected;
-use crate::cli::{Global, Listen};
-use crate::client::{NodeClient, launch, running_api};
+use crate::cli::Global;
+use crate::client::{NodeClient, has_ended, launch, running_api};
 use crate::coordinator::CoordinatorClient;
-use crate::identity::{WorkerFile, load_or_create_key, read_private, write_private};
+use crate::identity::{Listen, WorkerFile, load_key, load_or_create_key, read_private, write_private};
 use crate::output::{self, Format, facts};
 use block_chain_common::keys::PublicKey;
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+/// The chain where none is told.
+const DEFAULT_CHAIN: &str = "main";
 /// How long a node may take to end after it has left.
 const END: Duration = Duration::from_secs(15);
 
@@ -23,10 +25,10 @@ pub(super) async fn run(
     listen: &Listen,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
-    let (worker, key) = register_only(global, name, token, fingerprint).await?;
+    let (worker, key) = register_only(global, name, token, fingerprint, listen).await?;
     let dir = global.data_dir();
     if running_api(&dir).await.is_none() {
-        launch(&dir, &worker.servers, listen).await?;
+        launch(&dir, &worker.servers, &worker.listen).await?;
     }
     let node = NodeClient::of(&dir).await?;
     let server = worker.servers.join(",");
@@ -59,45 +61,44 @@ pub(super) async fn register_only(
     name: Option<String>,
     token: Option<String>,
     fingerprint: Option<String>,
+    listen: &Listen,
 ) -> anyhow::Result<(WorkerFile, PublicKey)> {
     let dir = global.data_dir();
     let known = WorkerFile::load(&dir)?;
-    if let Some(known) = known.as_ref().filter(|known| known.chain != global.chain) {
+    let registered = known.as_ref().map_or(DEFAULT_CHAIN, |known| &known.chain);
+    let chain = global.chain.as_deref().unwrap_or(registered).to_owned();
+    if known.is_some() && chain != registered {
         let message = format!(
-            "{} holds a worker of chain {:?}, not {:?}",
-            dir.display(),
-            known.chain,
-            global.chain
+            "{} holds a worker of chain {registered:?}, not {chain:?}",
+            dir.display()
         );
         return Err(Refusal::failed(message, Some("another worker needs another --data-dir")).into());
     }
-    let servers = registration_servers(global, known.as_ref());
-    for server in &servers {
-        let parsed = url::Url::parse(server);
-        if !parsed
-            .as_ref()
-            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-        {
-            let message = format!("server {server:?} is not an http or https URL");
-            return Err(Refusal {
-                message,
-                hint: Some("--server http://HOST:18000".to_owned()),
-                code: 2,
-            }
-            .into());
-        }
+    if known.is_some() && load_key(&dir)?.is_none() {
+        // A new key would be a new worker, and the old one's records could be signed by nobody.
+        let message = format!(
+            "{} is gone, but the worker is registered",
+            dir.join("identity.key").display()
+        );
+        let hint = "put it back from a backup, or register a new worker with another --data-dir";
+        return Err(Refusal::failed(message, Some(hint)).into());
     }
+    let servers = registration_servers(global, known.as_ref());
     let fingerprint = fingerprint.or_else(|| known.as_ref().and_then(|known| known.fingerprint.clone()));
     let client = CoordinatorClient::new(servers.clone(), None, fingerprint.as_deref())?;
     client.check().await?;
     let key = load_or_create_key(&dir)?;
-    let registration = client.register(&key, &global.chain, name.clone(), token).await?;
-    let worker = WorkerFile::new(
+    let registration = client.register(&key, &chain, name.clone(), token).await?;
+    let mut worker = WorkerFile::new(
         &registration,
         servers,
         name.or(known.as_ref().and_then(|k| k.name.clone())),
         fingerprint,
     );
+    worker.listen = listen.or(&known
+        .as_ref()
+        .map(|known| known.listen.clone())
+        .unwrap_or_default());
     let spec = worker.checked_spec(&dir)?;
     if spec.id() != registration.chain.id {
         return Err(Refusal::failed(
@@ -127,7 +128,7 @@ pub(super) async fn disconnect(global: &Global, format: Format) -> anyhow::Resul
         let node = NodeClient::of(&dir).await?;
         let left: Disconnected = node.post("/v1/disconnect", &json!({})).await?;
         let deadline = Instant::now() + END;
-        while running_api(&dir).await.is_some() {
+        while !has_ended(&dir) {
             if Instant::now() > deadline {
                 return Err(Refusal::failed("the node has left the network, but does not end", None).into());
             }

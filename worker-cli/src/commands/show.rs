@@ -9,6 +9,7 @@ use crate::client::{ClientError, NodeClient};
 use crate::identity::WorkerFile;
 use crate::output::{self, Format, facts, list};
 use serde_json::{Value, json};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 type Done = anyhow::Result<ExitCode>;
@@ -139,7 +140,12 @@ pub(super) async fn record(
             .value
             .or(record.current.value_hex)
             .unwrap_or_default();
-        output::line(&value)?;
+        // Programs get the value as it is; a terminal is not to be steered by it.
+        if std::io::stdout().is_terminal() {
+            output::line(&output::printable_lines(&value))?;
+        } else {
+            output::line(&value)?;
+        }
         return Ok(ExitCode::SUCCESS);
     };
     let rows = versions.into_iter().map(|version| {

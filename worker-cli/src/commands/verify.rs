@@ -8,8 +8,9 @@ use crate::identity::WorkerFile;
 use crate::output::{self, Format, facts};
 use block_chain_common::receipt::{MAX_RECEIPT_BYTES, Receipt, TrustedKeys};
 use serde_json::json;
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -27,7 +28,7 @@ pub(super) async fn receipt(
         output::raw(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let written = std::fs::write(&path, &text);
+    let written = write(&path, text.as_bytes());
     written.map_err(|error| Refusal::failed(format!("cannot write {}: {error}", path.display()), None))?;
     if format == Format::Json {
         output::json(&json!({ "file": path, "bytes": text.len() }))?;
@@ -39,6 +40,21 @@ pub(super) async fn receipt(
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Wholly or not at all, and never in place of a device.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 pub(super) fn run(
@@ -107,11 +123,12 @@ fn read(file: &Path) -> anyhow::Result<String> {
         .unwrap_or(u64::MAX)
         .saturating_add(1);
     let mut text = String::new();
-    File::open(file)
-        .map_err(unreadable)?
-        .take(limit)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    let input: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(File::open(file).map_err(unreadable)?)
+    };
+    input.take(limit).read_to_string(&mut text).map_err(unreadable)?;
     Ok(text)
 }
 
@@ -135,8 +152,9 @@ fn trusted_keys(
         return Ok((Some(TrustedKeys { chain, coordinator }), "the command line"));
     }
     let dir = global.data_dir();
-    match WorkerFile::load(&dir) {
-        Ok(Some(worker)) => {
+    // Damaged keys are no reason to trust the file's own.
+    match WorkerFile::load(&dir)? {
+        Some(worker) => {
             let chain = worker.checked_spec(&dir)?.id();
             Ok((
                 Some(TrustedKeys {
@@ -146,7 +164,7 @@ fn trusted_keys(
                 "this machine's worker",
             ))
         }
-        _ => Ok((
+        None => Ok((
             None,
             "the file itself: compare the coordinator's key with one from a source that you trust",
         )),

@@ -10,8 +10,11 @@ const NO_TERMINAL: usize = 400;
 /// Narrower than this a table cannot be read anyway.
 const MIN_WIDTH: usize = 40;
 
+/// The longest cell: more of a value of a megabyte helps nobody who reads a table.
+const MAX_CELL: usize = 1_000;
+
 fn width() -> usize {
-    terminal_size::terminal_size()
+    terminal_size::terminal_size_of(std::io::stdout())
         .map_or(NO_TERMINAL, |(width, _)| usize::from(width.0))
         .max(MIN_WIDTH)
 }
@@ -26,7 +29,7 @@ fn list_within(header: &[&str], rows: Vec<Vec<String>>, width: usize, colour: bo
     let mut builder = Builder::default();
     builder.push_record(header.iter().map(|name| name.trim_start_matches('#')));
     for row in rows {
-        builder.push_record(row);
+        builder.push_record(row.iter().map(|text| cell(text)));
     }
     let mut table = builder.build();
     table.with(Style::rounded());
@@ -45,17 +48,32 @@ fn list_within(header: &[&str], rows: Vec<Vec<String>>, width: usize, colour: bo
 /// Names and values, one a line.
 #[must_use]
 pub fn facts(facts: &[(&str, String)]) -> String {
+    facts_within(facts, width(), super::colour())
+}
+
+fn facts_within(facts: &[(&str, String)], width: usize, colour: bool) -> String {
     let mut builder = Builder::default();
     for (name, value) in facts {
-        builder.push_record([(*name).to_owned(), value.clone()]);
+        builder.push_record([cell(name), cell(value)]);
     }
     let mut table = builder.build();
     table.with(Style::rounded().remove_horizontals());
-    if super::colour() {
+    if colour {
         table.with(Modify::new(Columns::first()).with(Color::BOLD));
     }
-    table.with(Width::wrap(width()).priority(Priority::max(true)));
+    table.with(Width::wrap(width).priority(Priority::max(true)));
     table.to_string()
+}
+
+/// One cell: harmless to a terminal, and of bounded length.
+fn cell(text: &str) -> String {
+    match text.char_indices().nth(MAX_CELL) {
+        None => super::printable(text),
+        Some((end, _)) => {
+            let start = super::printable(text.get(..end).unwrap_or_default());
+            format!("{start}… ({} in all)", super::bytes(text.len()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -77,5 +95,48 @@ mod tests {
         }
         let shown = list_within(&["#Index", "Hash"], rows, 200, false);
         assert!(shown.contains("│       7 │ abab"), "{shown}");
+    }
+
+    #[test]
+    fn facts_look_like_this() {
+        let shown = facts_within(
+            &[("block", "7".to_owned()), ("state", "final".to_owned())],
+            80,
+            false,
+        );
+        let wanted = [
+            "╭───────┬───────╮",
+            "│ block │ 7     │",
+            "│ state │ final │",
+            "╰───────┴───────╯",
+        ];
+        assert_eq!(shown, wanted.join("\n"));
+    }
+
+    #[test]
+    fn lists_look_like_this_and_are_bold_in_colour_only() {
+        let rows = vec![vec!["7".to_owned(), "final".to_owned()]];
+        let shown = list_within(&["#Block", "State"], rows.clone(), 80, false);
+        let wanted = [
+            "╭───────┬───────╮",
+            "│ Block │ State │",
+            "├───────┼───────┤",
+            "│     7 │ final │",
+            "╰───────┴───────╯",
+        ];
+        assert_eq!(shown, wanted.join("\n"));
+        assert!(list_within(&["#Block", "State"], rows, 80, true).contains("\u{1b}[1m"));
+    }
+
+    #[test]
+    fn a_cell_is_one_line_of_bounded_length_and_steers_nothing() {
+        let rows = vec![vec!["\u{1b}[2J\n".to_owned(), "漢".repeat(5_000)]];
+        let shown = list_within(&["Key", "Value"], rows, 4_000, false);
+        assert_eq!(shown.lines().count(), 5, "{shown}");
+        assert!(
+            !shown.contains('\u{1b}') && shown.contains("\\u{1b}[2J\\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("… (14.6 KiB in all)"), "{shown}");
     }
 }

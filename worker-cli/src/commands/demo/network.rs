@@ -1,55 +1,37 @@
 //! The demo's processes: started on free ports in one temporary folder, and stopped at the end.
 
+use super::stopping::{self, Stop};
 use crate::commands::Refusal;
 use crate::output;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What Ctrl-C has to stop: commands that do so.
-static TO_STOP: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
 const LOOK: Duration = Duration::from_millis(50);
 const START: Duration = Duration::from_secs(15);
 
 pub(super) struct Network {
     root: PathBuf,
     keep: bool,
+    /// Whether all was shown: what failed half way is not left running.
+    complete: bool,
     server: Option<Child>,
     url: String,
     workers: Vec<String>,
     database: Option<Database>,
 }
 
+fn interrupted() -> anyhow::Error {
+    failed("interrupted; everything was stopped")
+}
+
 fn failed(message: impl Into<String>) -> anyhow::Error {
     Refusal::failed(message, None).into()
-}
-
-fn later(words: &[&str]) {
-    let words = words.iter().map(|word| (*word).to_owned()).collect();
-    TO_STOP.lock().unwrap_or_else(PoisonError::into_inner).push(words);
-}
-
-/// Stops everything that was started; nothing that is gone already is missed.
-pub(super) fn stop_all() {
-    let commands = std::mem::take(&mut *TO_STOP.lock().unwrap_or_else(PoisonError::into_inner));
-    for words in commands.into_iter().rev() {
-        let Some((program, rest)) = words.split_first() else {
-            continue;
-        };
-        if let Err(error) = Command::new(program)
-            .args(rest)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-        {
-            tracing::warn!(%error, program, "cannot stop");
-        }
-    }
 }
 
 impl Network {
@@ -63,6 +45,7 @@ impl Network {
         Ok(Self {
             root,
             keep,
+            complete: false,
             server: None,
             url: String::new(),
             workers: Vec::new(),
@@ -87,13 +70,16 @@ impl Network {
         let log = File::create(dir.join("server.log"))?;
         let mut command = Command::new(program);
         command.args(["--bind", "127.0.0.1:0", "--data-dir"]).arg(&dir);
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        later(&["kill", &child.id().to_string()]);
-        self.server = Some(child);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // Ctrl-C on the terminal is for the demo, which stops everything in order.
+        command.process_group(0);
+        let child = stopping::start(|| {
+            command.spawn().map(|child| {
+                let pid = child.id();
+                (child, Stop::Process(pid))
+            })
+        });
+        self.server = Some(child.ok_or_else(interrupted)??);
         let deadline = Instant::now() + START;
         loop {
             let log = fs::read_to_string(dir.join("server.log"))?;
@@ -113,12 +99,15 @@ impl Network {
 
     pub(super) fn register(&mut self, name: &str) -> anyhow::Result<Value> {
         self.workers.push(name.to_owned());
-        let dir = self.root.join(name).display().to_string();
-        later(&["pkill", "-f", &format!("run --data-dir {dir} ")]);
+        let dir = self.root.join(name);
+        stopping::start(|| Ok(((), Stop::Node(dir)))).ok_or_else(interrupted)??;
         self.json(name, &["register", "--name", name])
     }
 
     fn command(&self, worker: &str) -> anyhow::Result<Command> {
+        if stopping::is_over() {
+            return Err(interrupted());
+        }
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["--server", &self.url, "--data-dir"])
@@ -147,7 +136,10 @@ impl Network {
             .stderr(Stdio::piped());
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes())?;
+            // Where it ends early, what it says tells more than the broken pipe.
+            if let Err(error) = stdin.write_all(input.as_bytes()) {
+                tracing::debug!(%error, "the command has ended");
+            }
         }
         read(words, &child.wait_with_output()?)
     }
@@ -184,7 +176,8 @@ impl Network {
         self.database = Some(database);
     }
 
-    pub(super) fn tell_where(&self) -> anyhow::Result<()> {
+    pub(super) fn tell_where(&mut self) -> anyhow::Result<()> {
+        self.complete = true;
         if !self.keep {
             return Ok(());
         }
@@ -194,34 +187,40 @@ impl Network {
         ))?;
         output::line(&format!("   coordinator: {}", self.url))?;
         for worker in &self.workers {
+            let page = self.json(worker, &["status"])?["api"].clone();
             output::line(&format!(
-                "   {worker}: block-chain-worker --data-dir {} status",
+                "   {worker}: page {}",
+                page.as_str().unwrap_or_default()
+            ))?;
+            output::line(&format!(
+                "      block-chain-worker --data-dir {} status",
                 self.root.join(worker).display()
             ))?;
         }
         if let Some(database) = &self.database {
             output::line(&format!("   database: psql {}", database.url))?;
         }
-        let stop: Vec<String> = TO_STOP
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .rev()
-            .map(|words| quote(words))
-            .collect();
-        Ok(output::line(&format!("   to stop it: {}", stop.join("; ")))?)
+        let stop = stopping::commands().join("; ");
+        Ok(output::line(&format!("   to stop it: {stop}"))?)
     }
 
-    pub(super) fn end(mut self) {
-        if self.keep {
-            return;
-        }
-        for worker in &self.workers {
+    fn leave(&self) {
+        for worker in self.workers.iter().filter(|_| !stopping::is_over()) {
             if let Err(error) = self.json(worker, &["disconnect"]) {
                 tracing::debug!(%error, worker, "cannot disconnect");
             }
         }
-        stop_all();
+    }
+}
+
+/// However the demo ends, a panic included.
+impl Drop for Network {
+    fn drop(&mut self) {
+        if self.keep && self.complete {
+            return;
+        }
+        self.leave();
+        stopping::stop_all();
         if let Some(mut server) = self.server.take()
             && let Err(error) = server.wait()
         {
@@ -231,20 +230,6 @@ impl Network {
             tracing::debug!(%error, "cannot remove the demo's folder");
         }
     }
-}
-
-fn quote(words: &[String]) -> String {
-    let quoted: Vec<String> = words
-        .iter()
-        .map(|word| {
-            if word.contains(' ') {
-                format!("'{word}'")
-            } else {
-                word.clone()
-            }
-        })
-        .collect();
-    quoted.join(" ")
 }
 
 fn read(words: &[&str], output: &Output) -> anyhow::Result<Value> {
@@ -299,16 +284,16 @@ impl Database {
             dir.display()
         );
         let log = dir.join("log").display().to_string();
-        checked(&mut run(
-            "pg_ctl",
-            &["-D", &data, "-w", "-l", &log, "-o", &options, "start"],
-        ))?;
         let stop = run("pg_ctl", &["-D", &data, "-m", "immediate", "stop"]);
         let words: Vec<String> = std::iter::once(stop.get_program())
             .chain(stop.get_args())
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
-        TO_STOP.lock().unwrap_or_else(PoisonError::into_inner).push(words);
+        stopping::start(|| Ok(((), Stop::Command(words)))).ok_or_else(interrupted)??;
+        checked(&mut run(
+            "pg_ctl",
+            &["-D", &data, "-w", "-l", &log, "-o", &options, "start"],
+        ))?;
         Ok(Some(Self {
             url: format!("postgresql://ledger@127.0.0.1:{port}/postgres"),
             psql: bin.join("psql"),

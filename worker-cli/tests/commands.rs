@@ -1,0 +1,266 @@
+//! The program from outside, where no node is needed: exit codes, one `error:` line, nothing changed, never a panic.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail as its functions do")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn worker(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_block-chain-worker"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BLOCK_CHAIN_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env_remove("RUST_LOG")
+        .arg("--data-dir")
+        .arg(dir)
+        .args(words)
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(dir: &Path, words: &[&str]) -> Output {
+    worker(dir, words).output().unwrap()
+}
+
+/// Exit code, what standard error says; standard output is empty, and there is one `error:` line.
+fn refused(output: &Output, what: &str) -> (i32, String) {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.matches("error:").count(), 1, "{what}: {said}");
+    assert!(!said.contains("panicked"), "{what}: {said}");
+    assert!(output.stdout.is_empty(), "{what}: {:?}", output.stdout);
+    (output.status.code().unwrap(), said)
+}
+
+/// A server on a free port that gives every request the same answer.
+fn answering(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines
+                .next()
+                .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+            {}
+            let head = "content-type: application/json\r\nconnection: close";
+            let _gone = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\n{head}\r\ncontent-length: {}\r\n\r\n{answer}",
+                answer.len()
+            );
+        }
+    });
+    url
+}
+
+#[test]
+fn every_command_that_needs_a_worker_says_where_none_is_registered() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = "00".repeat(32);
+    let commands: [&[&str]; 16] = [
+        &["get_id"],
+        &["get_leader"],
+        &["check_consistency"],
+        &["mine_block"],
+        &["get_chain"],
+        &["add_transaction", "--key", "k", "--value", "v"],
+        &["dump_data", "--db-url", "postgresql://a@127.0.0.1:1/b"],
+        &["stop_dump_data"],
+        &["disconnect"],
+        &["status"],
+        &["get", "--key", "k"],
+        &["transaction", &id],
+        &["mempool"],
+        &["peers"],
+        &["receipt", &id],
+        &["--json", "get_id"],
+    ];
+    for words in commands {
+        let (code, said) = refused(&run(dir.path(), words), words[0]);
+        assert_eq!(code, 1, "{words:?}");
+        assert!(said.contains("no worker is registered in"), "{words:?}: {said}");
+        assert!(said.contains("hint: block-chain-worker register"), "{said}");
+    }
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "nothing is left behind"
+    );
+}
+
+#[test]
+fn a_slip_in_the_words_is_a_usage_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let commands: [&[&str]; 11] = [
+        &[],
+        &["nonsense"],
+        &["add_transaction"],
+        &["add_transaction", "--key", "only"],
+        &["add_transaction", "--key", "k", "--value", "v", "--file", "f"],
+        &["mine_block", "--wait-ms", "-1"],
+        &["dump_data", "--db-url", "nonsense"],
+        &["status", "--server", "nonsense"],
+        &["register", "--server", "ftp://host"],
+        &["run", "--api", "localhost"],
+        &["demo", "--records", "0"],
+    ];
+    for words in commands {
+        let output = run(dir.path(), words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_none_is_told_apart() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let table = [
+        (format!("http://{free}"), "no server answers", "--server"),
+        (
+            answering("hello"),
+            "is not a block-chain-server",
+            "name the coordinator",
+        ),
+        (
+            answering(r#"{"service":"other","api_version":1}"#),
+            "is not a block-chain-server",
+            "name the coordinator",
+        ),
+        (
+            answering(r#"{"service":"block-chain-server","api_version":99}"#),
+            "speaks version 99",
+            "the same version",
+        ),
+    ];
+    for (server, message, hint) in table {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("worker");
+        let (code, said) = refused(&run(&dir, &["register", "--server", &server]), message);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(message) && said.contains(hint), "{said}");
+        assert!(!dir.exists(), "nothing is made before a coordinator answers");
+    }
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_asked_for_the_own_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = answering(r#"{"pid":1}"#);
+    std::fs::write(
+        dir.path().join("node.json"),
+        r#"{"pid":1,"api":"http://127.0.0.1:1"}"#,
+    )
+    .unwrap();
+    let mut command = worker(dir.path(), &["disconnect"]);
+    let output = command.env("http_proxy", &proxy).env("HTTP_PROXY", &proxy);
+    let (code, said) = refused(&output.output().unwrap(), "disconnect");
+    assert_eq!(code, 1);
+    assert!(said.contains("no worker is registered"), "{said}");
+}
+
+#[test]
+fn a_data_directory_that_is_not_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = [
+        ("{\"format\":9}", "format 9"),
+        ("nonsense", "worker.json is damaged"),
+        ("\u{1b}[2J{", "worker.json is damaged"),
+    ];
+    for (text, part) in table {
+        std::fs::write(dir.path().join("worker.json"), text).unwrap();
+        for words in [&["get_id"], &["status"], &["register"], &["run"]] {
+            let (code, said) = refused(&run(dir.path(), words), part);
+            assert_eq!(code, 1, "{words:?}");
+            assert!(
+                said.contains(part) && !said.contains('\u{1b}'),
+                "{words:?}: {said}"
+            );
+        }
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("worker.json")).unwrap(),
+            text
+        );
+    }
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (code, said) = refused(&run(&file, &["get_id"]), "a file");
+    assert_eq!(code, 1);
+    assert!(said.contains("cannot read"), "{said}");
+}
+
+#[test]
+fn a_broken_line_names_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = worker(dir.path(), &["add_transaction", "--file", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all(b"{\"key\":\"a\",\"value\":\"1\"}\nnot json\n")
+        .unwrap();
+    drop(stdin);
+    let (code, said) = refused(&child.wait_with_output().unwrap(), "stdin");
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("line 2:") && said.contains("nothing of the file was added"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_no_receipt_proves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    let name = file.display().to_string();
+    let (code, said) = refused(&run(dir.path(), &["verify", &name]), "none");
+    assert!(code == 1 && said.contains("cannot read"), "{said}");
+    let binary: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    for bytes in [b"".as_slice(), b"nonsense\n", &binary, &[b'a'; 4_000_000]] {
+        std::fs::write(&file, bytes).unwrap();
+        let (code, said) = refused(&run(dir.path(), &["verify", &name]), "nonsense");
+        assert_eq!(code, 1, "{said}");
+        assert!(said.len() < 1_000, "{said}");
+    }
+    let keys = ["verify", &name, "--coordinator-key", "zz", "--chain-id", "00"];
+    std::fs::write(&file, "nonsense").unwrap();
+    refused(&run(dir.path(), &keys), "keys");
+}
+
+#[test]
+fn a_reader_that_is_gone_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = worker(dir.path(), &["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+}
+
+#[test]
+fn completions_know_the_commands_whatever_the_settings_say() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("worker.toml"), "not toml").unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(dir.path(), &["completions", shell]);
+        assert!(output.status.success());
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            script.contains("add_transaction") && script.contains("stop_dump_data"),
+            "{shell}"
+        );
+    }
+}
