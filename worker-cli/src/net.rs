@@ -24,7 +24,7 @@ use iroh::endpoint::{
 };
 use iroh::{Endpoint, EndpointAddr, RelayMode};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -256,11 +256,22 @@ impl Network {
             link.close("the node stops");
         }
         let endpoint = self.endpoint_slot().take();
+        let mut sockets = Vec::new();
         if let Some(endpoint) = endpoint {
+            sockets = endpoint.bound_sockets();
             endpoint.close().await;
         }
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        // The library's own tasks let go of the sockets a moment later, and say nothing of it.
+        let freed = async {
+            while sockets.iter().any(|socket| UdpSocket::bind(socket).is_err()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(1), freed).await.is_err() {
+            tracing::debug!("the port is not free yet, or somebody else's already");
+        }
     }
 
     fn endpoint_slot(&self) -> MutexGuard<'_, Option<Endpoint>> {
@@ -363,7 +374,7 @@ impl Network {
 
     async fn reach(&self, key: PublicKey, addresses: Vec<SocketAddr>) -> Option<Session> {
         let id = iroh::EndpointId::from_bytes(key.as_bytes()).ok()?;
-        let address = addresses
+        let address = reachable(addresses, &self.local_addresses())
             .into_iter()
             .fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
         let connected = self.endpoint()?.connect(address, &alpn(&self.0.chain)).await;
@@ -466,6 +477,16 @@ impl Network {
         drop(guard);
         self.0.changed.notify_one();
     }
+}
+
+/// The addresses of a peer that can be its own from here. A wrong key that answers ends an attempt, so what leads back to
+/// this node (the same private address and port on two machines) is left out, and loopback is for peers without another.
+fn reachable(mut addresses: Vec<SocketAddr>, own: &[SocketAddr]) -> Vec<SocketAddr> {
+    addresses.retain(|address| !own.contains(address));
+    if addresses.iter().any(|address| !address.ip().is_loopback()) {
+        addresses.retain(|address| !address.ip().is_loopback());
+    }
+    addresses
 }
 
 fn alpn(chain: &ChainId) -> Vec<u8> {
