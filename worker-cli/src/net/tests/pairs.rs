@@ -198,7 +198,7 @@ fn loopback_is_for_peers_without_another_address() {
         (&["172.17.0.1:5", "127.0.0.1:6"], &["127.0.0.1:6"]),
     ];
     for (addresses, expected) in cases {
-        assert_eq!(super::super::reachable(parse(addresses), &own), parse(expected));
+        assert_eq!(crate::net::reachable(parse(addresses), &own), parse(expected));
     }
 }
 
