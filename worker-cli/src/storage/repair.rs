@@ -191,3 +191,37 @@ impl Store {
             .map_err(|error| db_error("write", &self.inner.dir, &error))
     }
 }
+
+/// For tests: what a fault of the disk would do.
+#[cfg(test)]
+impl Store {
+    /// Turns one bit over in the middle of the value of the first entry whose key fits; an empty value's entry is removed.
+    pub(crate) fn damage(&self, keyspace: &str, fits: impl Fn(&[u8]) -> bool) {
+        let keyspaces = &self.inner.keyspaces;
+        let keyspace = match keyspace {
+            "meta" => &keyspaces.meta,
+            "headers" => &keyspaces.headers,
+            "heights" => &keyspaces.heights,
+            "bodies" => &keyspaces.bodies,
+            "tx_index" => &keyspaces.tx_index,
+            "key_history" => &keyspaces.key_history,
+            "state" => &keyspaces.state,
+            "undo" => &keyspaces.undo,
+            "history" => &keyspaces.history,
+            "mempool" => &keyspaces.mempool,
+            "checkpoints" => &keyspaces.checkpoints,
+            other => panic!("there is no keyspace {other}"),
+        };
+        let mut entries = keyspace.iter().map(|guard| guard.into_inner().unwrap());
+        let (key, value) = entries.find(|(key, _)| fits(key)).expect("an entry to damage");
+        let mut value = value.to_vec();
+        let middle = value.len() / 2;
+        match value.get_mut(middle) {
+            Some(byte) => {
+                *byte ^= 1;
+                keyspace.insert(key, value).unwrap();
+            }
+            None => keyspace.remove(key).unwrap(),
+        }
+    }
+}
