@@ -64,9 +64,13 @@ fn refusal(request: &ServiceRequest, state: &ApiState) -> Option<ApiError> {
 
 /// Whether a `Host` header names this node by an address or as `localhost`.
 fn is_ours(host: &str, address: SocketAddr) -> bool {
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !name.ends_with(':') && !port.contains(']') => (name, Some(port)),
-        _ => (host, None),
+    // A colon within brackets is the address's own.
+    let (name, port) = match host.rsplit_once(':').filter(|_| !host.ends_with(']')) {
+        Some((name, port)) => match port.parse::<u16>() {
+            Ok(port) => (name, Some(port)),
+            Err(_) => return false,
+        },
+        None => (host, None),
     };
     let bare = name
         .strip_prefix('[')
@@ -77,7 +81,7 @@ fn is_ours(host: &str, address: SocketAddr) -> bool {
         return named.is_some() || name.eq_ignore_ascii_case("localhost");
     }
     let here = named.map_or(name.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback());
-    here && port.and_then(|port| port.parse().ok()) == Some(address.port())
+    here && port == Some(address.port())
 }
 
 #[cfg(test)]
