@@ -9,6 +9,8 @@
 //! group commit. It never waits for a network or a lock that is held across I/O.
 
 mod chain_thread;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod handle;
 mod inbound;
 mod link;
