@@ -1,4 +1,9 @@
-#![expect(unreachable_pub, reason = "a test: its modules are its own")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test: its modules are its own"
+)]
 //! Several machines with real stores and a real coordinator's rules, on a network and a clock that the test holds.
 //!
 //! No sockets and no threads: messages are delivered in order, links can be cut, and time moves when the test says so.

@@ -63,11 +63,16 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = block_chain_server::store::Store::open_sqlite(&dir.path().join("db")).unwrap();
         let service = Service::start(store, Settings::default(), Join::Open, |spec| {
-            spec.proof = ProofSpec::Work { initial_bits: Target::from_leading_zero_bits(0).to_bits() };
+            spec.proof = ProofSpec::Work {
+                initial_bits: Target::from_leading_zero_bits(0).to_bits(),
+            };
             spec.block_interval_ms = 0;
         })
         .unwrap();
-        let spec = stored_spec(&service.chain("main").unwrap()).unwrap().check().unwrap();
+        let spec = stored_spec(&service.chain("main").unwrap())
+            .unwrap()
+            .check()
+            .unwrap();
         let mut world = Self {
             _dir: dir,
             service,
@@ -91,7 +96,15 @@ impl World {
 
     /// The leader's number.
     pub fn leader(&self) -> usize {
-        self.number(&self.service.view("main", self.now()).unwrap().leader.unwrap().public_key)
+        self.number(
+            &self
+                .service
+                .view("main", self.now())
+                .unwrap()
+                .leader
+                .unwrap()
+                .public_key,
+        )
     }
 
     pub fn term(&self) -> Term {
@@ -119,11 +132,26 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &self.spec).unwrap();
         let machine = machine(&self.spec, self.service.public_key(), &key, &store);
-        let worker = Capability { worker: registration.worker_id, public_key: key.public_key().to_string() };
+        let worker = Capability {
+            worker: registration.worker_id,
+            public_key: key.public_key().to_string(),
+        };
         let (submitted, dropped) = (Vec::new(), Vec::new());
-        self.nodes.push(Node { dir, store, machine, key, worker, submitted, mined: 0, dropped });
+        self.nodes.push(Node {
+            dir,
+            store,
+            machine,
+            key,
+            worker,
+            submitted,
+            mined: 0,
+            dropped,
+        });
         for other in 0..number {
-            let keys = (self.nodes[number].key.public_key(), self.nodes[other].key.public_key());
+            let keys = (
+                self.nodes[number].key.public_key(),
+                self.nodes[other].key.public_key(),
+            );
             self.step(number, Event::PeerUp(keys.1));
             self.step(other, Event::PeerUp(keys.0));
         }
@@ -147,7 +175,10 @@ impl World {
             addresses: Vec::new(),
             api: None,
         };
-        let view = self.service.heartbeat(&self.nodes[node].worker, &beat, self.now()).unwrap();
+        let view = self
+            .service
+            .heartbeat(&self.nodes[node].worker, &beat, self.now())
+            .unwrap();
         self.step(node, Event::View(Box::new(view)));
     }
 
@@ -168,7 +199,10 @@ impl World {
     }
 
     fn number(&self, key: &PublicKey) -> usize {
-        self.nodes.iter().position(|node| node.key.public_key() == *key).unwrap()
+        self.nodes
+            .iter()
+            .position(|node| node.key.public_key() == *key)
+            .unwrap()
     }
 
     fn perform(&mut self, node: usize, effect: Effect) {
@@ -182,11 +216,21 @@ impl World {
             }
             Effect::Drop(_, reason) => self.nodes[node].dropped.push(reason),
             Effect::Submitted(_, result) => {
-                self.nodes[node].submitted.push(result.map(|answers| answers.len()));
+                self.nodes[node]
+                    .submitted
+                    .push(result.map(|answers| answers.len()));
             }
             Effect::Search(template) => {
                 let digest = template.header.digest_without_proof();
-                self.step(node, Event::Found(FoundNonce { digest, nonce: 0, attempts: 1, elapsed_ms: 0 }));
+                self.step(
+                    node,
+                    Event::Found(FoundNonce {
+                        digest,
+                        nonce: 0,
+                        attempts: 1,
+                        elapsed_ms: 0,
+                    }),
+                );
             }
             Effect::Mined(_, result) => {
                 result.unwrap();
@@ -228,11 +272,15 @@ impl World {
                     true
                 })
                 .unwrap();
-                self.wire.extend(answers.into_iter().map(|answer| (to, from, answer)));
+                self.wire
+                    .extend(answers.into_iter().map(|answer| (to, from, answer)));
                 return;
             }
             Message::Headers(headers) => {
-                let checked = headers.into_vec().into_iter().map(|h| CheckedHeader::check(h, chain).unwrap());
+                let checked = headers
+                    .into_vec()
+                    .into_iter()
+                    .map(|h| CheckedHeader::check(h, chain).unwrap());
                 Event::Headers(peer, checked.collect())
             }
             Message::Compact { header, .. } => {
@@ -296,7 +344,10 @@ impl World {
     }
 
     pub fn final_size(&self, node: usize) -> u64 {
-        self.nodes[node].store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size)
+        self.nodes[node]
+            .store
+            .final_checkpoint()
+            .map_or(0, |checkpoint| checkpoint.size)
     }
 
     /// The ids of a node's chain's transactions, from genesis on.
@@ -328,7 +379,10 @@ impl World {
         old.store = Store::open(old.dir.path(), &spec).unwrap();
         old.machine = machine(&spec, coordinator, &old.key, &old.store);
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            let (mine, theirs) = (self.nodes[node].key.public_key(), self.nodes[other].key.public_key());
+            let (mine, theirs) = (
+                self.nodes[node].key.public_key(),
+                self.nodes[other].key.public_key(),
+            );
             self.step(other, Event::PeerDown(mine));
             self.step(node, Event::PeerUp(theirs));
             self.step(other, Event::PeerUp(mine));
