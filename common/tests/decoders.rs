@@ -1,6 +1,13 @@
 //! Every decoder against arbitrary and against damaged bytes: the bodies of the fuzz targets, on every `make test`.
 //! And the list of formats: one that is added must be added here, with a seed and a target.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that meets what it does not expect has failed"
+)]
+
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
 
