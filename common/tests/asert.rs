@@ -24,14 +24,20 @@ fn next_bits(anchor_bits: u32, height: u64, time: i64) -> u32 {
 #[test]
 fn run_1_steady_blocks_at_the_limit_stay_there() {
     for height in 2..=11_u32 {
-        assert_eq!(next_bits(0x1d00_ffff, height.into(), i64::from(height) * 600), 0x1d00_ffff);
+        assert_eq!(
+            next_bits(0x1d00_ffff, height.into(), i64::from(height) * 600),
+            0x1d00_ffff
+        );
     }
 }
 
 #[test]
 fn run_3_steady_blocks_at_the_hardest_target_stay_there() {
     for height in 2..=11_u32 {
-        assert_eq!(next_bits(0x0101_0000, height.into(), i64::from(height) * 600), 0x0101_0000);
+        assert_eq!(
+            next_bits(0x0101_0000, height.into(), i64::from(height) * 600),
+            0x0101_0000
+        );
     }
 }
 
@@ -39,7 +45,9 @@ fn run_3_steady_blocks_at_the_hardest_target_stay_there() {
 fn run_5_halves_the_target_with_each_half_life_ahead() {
     assert_eq!(next_bits(0x1d00_ffff, 2, 0), 0x1d00_fec5);
     // From the second line on: every 288 blocks, with the same eight mantissas for each byte of length.
-    let mantissas = [0x7f62c0, 0x3fb160, 0x1fd8b0, 0x0fec58, 0x07f62c, 0x03fb16, 0x01fd8b, 0x00fec5];
+    let mantissas = [
+        0x7f62c0, 0x3fb160, 0x1fd8b0, 0x0fec58, 0x07f62c, 0x03fb16, 0x01fd8b, 0x00fec5,
+    ];
     for line in 0..208_u32 {
         let expected = ((0x1c - line / 8) << 24) | mantissas[usize::try_from(line % 8).unwrap()];
         let height = 290 + 288 * u64::from(line);
@@ -80,7 +88,15 @@ fn a_target_is_met_by_itself_and_not_by_one_more() {
 
 #[test]
 fn malformed_bits_are_refused() {
-    for bits in [0, 0x0080_0000, 0x0100_0000, 0x1d80_0000, 0xff00_ffff, 0x0400_0012, 0x2200_00ff] {
+    for bits in [
+        0,
+        0x0080_0000,
+        0x0100_0000,
+        0x1d80_0000,
+        0xff00_ffff,
+        0x0400_0012,
+        0x2200_00ff,
+    ] {
         let shortest = Target::from_bits(bits).map(Target::to_bits);
         assert!(shortest.is_err() || shortest == Ok(bits), "{bits:#010x}");
     }

@@ -4,15 +4,25 @@
 use block_chain_common::hash::Root;
 use block_chain_common::history::{Frontier, HistoryNodes, NodePlace, prove_consistency, prove_inclusion};
 use block_chain_common::history::{verify_consistency, verify_inclusion};
-use block_chain_common::keys::{Address, PublicKey, SecretKey, Signature, SignedMessage, find_invalid_signatures};
+use block_chain_common::keys::{
+    Address, PublicKey, SecretKey, Signature, SignedMessage, find_invalid_signatures,
+};
 use block_chain_common::merkle::{empty_root, leaf_hash};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 /// The inputs of the Certificate Transparency reference implementation's tests (google/certificate-transparency,
 /// `merkle_tree_test.cc`), whose trees are those of RFC 6962 section 2.1.
-const LEAVES: [&str; 8] =
-    ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+const LEAVES: [&str; 8] = [
+    "",
+    "00",
+    "10",
+    "2021",
+    "3031",
+    "40414243",
+    "5051525354555657",
+    "606162636465666768696a6b6c6d6e6f",
+];
 const ROOTS: [&str; 8] = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
     "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -57,7 +67,10 @@ fn tree() -> (Nodes, Vec<Root>) {
 #[test]
 fn the_reference_trees_have_their_published_roots() {
     let (_, roots) = tree();
-    assert_eq!(roots[0].to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_eq!(
+        roots[0].to_string(),
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    );
     for (size, root) in ROOTS.iter().enumerate() {
         assert_eq!(roots[size + 1].to_string(), *root, "{} leaves", size + 1);
     }
@@ -88,7 +101,11 @@ fn the_reference_inclusion_paths_are_the_published_ones() {
                 "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
             ],
         ),
-        (2, 3, &["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"]),
+        (
+            2,
+            3,
+            &["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"],
+        ),
         (
             1,
             5,
@@ -101,7 +118,11 @@ fn the_reference_inclusion_paths_are_the_published_ones() {
     ];
     for (index, size, expected) in table {
         let path = prove_inclusion(index, size, &nodes).unwrap();
-        assert_eq!(path.iter().map(hex::encode).collect::<Vec<_>>(), expected, "leaf {index} of {size}");
+        assert_eq!(
+            path.iter().map(hex::encode).collect::<Vec<_>>(),
+            expected,
+            "leaf {index} of {size}"
+        );
         let root = &roots[usize::try_from(size).unwrap()];
         let bytes = leaf(usize::try_from(index).unwrap());
         assert!(verify_inclusion(&bytes, index, size, &path, root));
@@ -143,16 +164,29 @@ fn the_reference_consistency_proofs_are_the_published_ones() {
     ];
     for (old, new, expected) in table {
         let path = prove_consistency(old, new, &nodes).unwrap();
-        assert_eq!(path.iter().map(hex::encode).collect::<Vec<_>>(), expected, "{old} to {new}");
+        assert_eq!(
+            path.iter().map(hex::encode).collect::<Vec<_>>(),
+            expected,
+            "{old} to {new}"
+        );
     }
     for new in 0..=8_u64 {
         for old in 0..=new {
             let path = prove_consistency(old, new, &nodes).unwrap();
             let root = |size: u64| &roots[usize::try_from(size).unwrap()];
-            assert!(verify_consistency(old, root(old), new, root(new), &path), "{old} to {new}");
+            assert!(
+                verify_consistency(old, root(old), new, root(new), &path),
+                "{old} to {new}"
+            );
             if old != new && old > 0 {
-                assert!(!verify_consistency(old, root(new), new, root(new), &path), "{old} to {new}");
-                assert!(!verify_consistency(old, root(old), new, root(old), &path), "{old} to {new}");
+                assert!(
+                    !verify_consistency(old, root(new), new, root(new), &path),
+                    "{old} to {new}"
+                );
+                assert!(
+                    !verify_consistency(old, root(old), new, root(old), &path),
+                    "{old} to {new}"
+                );
             }
         }
     }
@@ -218,7 +252,11 @@ fn zip_215_takes_all_196_small_order_signatures_alone_and_in_batches() {
             signature[..32].copy_from_slice(&hash(r));
             let (key, signature) = (PublicKey::from_bytes(hash(key)), Signature::from_bytes(signature));
             assert!(key.verify(b"Zcash", &signature).is_ok(), "key {key}, R {r}");
-            all.push(SignedMessage { key, message: b"Zcash".to_vec(), signature });
+            all.push(SignedMessage {
+                key,
+                message: b"Zcash".to_vec(),
+                signature,
+            });
         }
     }
     assert_eq!(all.len(), 196);
@@ -232,7 +270,11 @@ fn a_batch_names_exactly_the_signatures_that_fail_alone() {
         .map(|n| {
             let message = n.to_be_bytes().to_vec();
             let signature = key.sign(&message);
-            SignedMessage { key: key.public_key(), message, signature }
+            SignedMessage {
+                key: key.public_key(),
+                message,
+                signature,
+            }
         })
         .collect();
     // A signature with S not below the group's order, one of another message, and a key that is no point.
@@ -241,8 +283,14 @@ fn a_batch_names_exactly_the_signatures_that_fail_alone() {
     all[10].signature = Signature::from_bytes(large);
     all[255].message = b"another".to_vec();
     all[699].key = PublicKey::from_bytes([2; 32]);
-    let alone: Vec<usize> =
-        (0..all.len()).filter(|place| all[*place].key.verify(&all[*place].message, &all[*place].signature).is_err()).collect();
+    let alone: Vec<usize> = (0..all.len())
+        .filter(|place| {
+            all[*place]
+                .key
+                .verify(&all[*place].message, &all[*place].signature)
+                .is_err()
+        })
+        .collect();
     assert_eq!(find_invalid_signatures(&all), alone);
     assert!(alone.contains(&10) && alone.contains(&255) && alone.contains(&699));
 }
@@ -261,7 +309,16 @@ fn bip_350_strings_are_judged_as_published() {
     for text in valid {
         assert!(decode(text).is_ok(), "{text}");
     }
-    for text in ["M1VUXWEZ", "qyrz8wqd2c9m", "1qyrz8wqd2c9m", "y1b0jsk6g", "lt1igcx5c0", "16plkw9", "1p2gdwpf", "in1muywd"] {
+    for text in [
+        "M1VUXWEZ",
+        "qyrz8wqd2c9m",
+        "1qyrz8wqd2c9m",
+        "y1b0jsk6g",
+        "lt1igcx5c0",
+        "16plkw9",
+        "1p2gdwpf",
+        "in1muywd",
+    ] {
         assert!(decode(text).is_err(), "{text}");
         assert!(text.parse::<Address>().is_err(), "{text}");
     }
@@ -279,5 +336,9 @@ fn a_mistyped_address_is_refused_and_says_so() {
         let error = typed.parse::<Address>().unwrap_err().to_string();
         assert!(error.contains("mistyped"), "{error}");
     }
-    assert!("bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr".parse::<Address>().is_err());
+    assert!(
+        "bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr"
+            .parse::<Address>()
+            .is_err()
+    );
 }

@@ -4,6 +4,7 @@
 //! and by the ticker here.
 
 pub mod error;
+pub mod program;
 pub mod routes;
 pub mod service;
 pub mod settings;

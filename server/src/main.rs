@@ -1,66 +1,8 @@
-//! The coordinator's program: settings, start, signals.
+//! The coordinator's program.
 
-use block_chain_server::{settings::Settings, start};
-use clap::Parser as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 #[actix_web::main]
 async fn main() -> ExitCode {
-    let settings = match Settings::parse().resolve() {
-        Ok(settings) => settings,
-        Err(error) => return refuse(2, &error.to_string(), None),
-    };
-    let level = if settings.verbose { "debug" } else { "info" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    if rustls::crypto::ring::default_provider()
-        .install_default()
-        .is_err()
-    {
-        return refuse(1, "TLS is set up already", None);
-    }
-    let running = match start(settings).await {
-        Ok(running) => running,
-        Err(error) => return refuse(1, &error.to_string(), error.hint()),
-    };
-    let mut lines = format!("listening on {}\n", running.url);
-    if let Some(fingerprint) = &running.fingerprint {
-        lines.push_str(&format!("certificate SHA-256 {fingerprint}\n"));
-    }
-    if let Some(token) = &running.new_join_token {
-        lines.push_str(&format!(
-            "join token (shown once, pass it with --join-token to keep it): {token}\n"
-        ));
-    }
-    if std::io::stdout()
-        .write_all(lines.as_bytes())
-        .and_then(|()| std::io::stdout().flush())
-        .is_err()
-    {
-        tracing::debug!("nobody reads standard output");
-    }
-    wait_for_signal().await;
-    running.stop().await;
-    ExitCode::SUCCESS
-}
-
-async fn wait_for_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-        }
-        _ => std::future::pending().await,
-    }
-}
-
-fn refuse(code: u8, error: &str, hint: Option<&str>) -> ExitCode {
-    let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    let shown =
-        std::io::stderr().write_all(format!("error: {}\n{hint}", error.replace('\n', " ")).as_bytes());
-    ExitCode::from(if shown.is_ok() { code } else { 1 })
+    block_chain_server::program::run().await
 }

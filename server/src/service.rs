@@ -19,7 +19,8 @@ use block_chain_common::coordinator_api::{ChainInfo, Event};
 use block_chain_common::hash::{ChainId, sha256};
 use block_chain_common::keys::{PublicKey, SecretKey};
 use block_chain_common::limits::check_name;
-use std::sync::{Mutex, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
@@ -28,6 +29,9 @@ const EVENTS_KEPT: usize = 256;
 
 /// The setting that holds the hash of the join token made at the first start.
 const JOIN_TOKEN: &str = "join_token_sha256";
+
+/// Term, last checkpoint's size, final size, members.
+type Seen = (i64, i64, i64, Vec<String>);
 
 /// What a worker must show to register.
 #[derive(Debug, Clone)]
@@ -52,6 +56,8 @@ pub struct Service {
     events: broadcast::Sender<Event>,
     /// When the first tick came: who could not be heard before that is not silent.
     awake_since_ms: OnceLock<u64>,
+    /// What the last tick saw of each chain, where other servers write to the database too.
+    seen: Mutex<BTreeMap<String, Seen>>,
     /// Ids given without a key: the minute they are counted in, and how many.
     keyless: Mutex<(u64, u32)>,
 }
@@ -111,6 +117,7 @@ impl Service {
             new_join_token,
             events: broadcast::channel(EVENTS_KEPT).0,
             awake_since_ms: OnceLock::new(),
+            seen: Mutex::new(BTreeMap::new()),
             keyless: Mutex::new((0, 0)),
         })
     }
@@ -166,6 +173,15 @@ impl Service {
             spec: row.spec.clone(),
             coordinator_key: self.key.public_key(),
         })
+    }
+
+    /// What another server did is told here by the next tick, as far as it is seen in the rows.
+    fn tell_of_others(&self, seen: BTreeMap<String, Seen>) {
+        let mut last = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = seen.iter().filter(|(chain, now)| last.get(*chain) != Some(*now));
+        let events = changed.map(|(chain, _)| Event::Members { chain: chain.clone() });
+        self.tell(events.collect());
+        *last = seen;
     }
 
     /// Tells listeners; nobody listening is fine.

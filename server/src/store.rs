@@ -244,6 +244,13 @@ impl Store {
         Ok(Self(Mutex::new(Backend::Sqlite(connection))))
     }
 
+    /// Whether other servers may write to the same database.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let backend = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*backend, Backend::Postgres(_))
+    }
+
     /// Connects to PostgreSQL. Call it, and use the store, from a thread that may block.
     ///
     /// # Errors

@@ -238,6 +238,30 @@ mod tests {
     }
 
     #[test]
+    fn every_lane_and_both_sides_of_a_run_s_end_hash_as_sha2_does() {
+        // The kernels prepare a run of 2^24 nonces at a time, and step over up to 64 at once.
+        let run_end = (5_u64 << 24) - 70;
+        for nonce in run_end..run_end + 140 {
+            let work = Proof::Work {
+                bits: 0x1d00_ffff,
+                nonce,
+            };
+            let target = *proof_hash(&[9; 32], &work).as_bytes();
+            let exact = Puzzle {
+                digest: [9; 32],
+                bits: 0x1d00_ffff,
+                target,
+            };
+            let expected = (run_end..=nonce).find(|nonce| exact.is_met_by(*nonce));
+            for kernel in Instructions::ALL.into_iter().filter_map(Kernel::with) {
+                let instructions = kernel.instructions();
+                assert_eq!(kernel.search(&exact, nonce, 1), Some(nonce), "{instructions:?}");
+                assert_eq!(kernel.search(&exact, run_end, 140), expected, "{instructions:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_nonces_end_with_the_largest_and_do_not_begin_again() {
         let everything = Puzzle {
             digest: [7; 32],

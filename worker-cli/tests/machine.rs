@@ -20,7 +20,11 @@ fn records_reach_every_replica_and_become_final() {
     let mut world = World::new(3);
     world.submit(1, 50, 0..300);
     world.settle();
-    assert_eq!(world.nodes[0].machine.mempool_size().0, 300, "the records wait everywhere");
+    assert_eq!(
+        world.nodes[0].machine.mempool_size().0,
+        300,
+        "the records wait everywhere"
+    );
     world.mine(2);
     world.settle();
     world.assert_agreed();
@@ -60,7 +64,11 @@ fn a_minority_with_more_work_gives_way_to_what_is_committed_and_loses_no_transac
     world.settle();
     world.assert_agreed();
     assert_eq!(world.head(cut).0, 1);
-    assert_eq!(world.nodes[cut].machine.mempool_size().0, 5, "the orphaned blocks' transactions wait again");
+    assert_eq!(
+        world.nodes[cut].machine.mempool_size().0,
+        5,
+        "the orphaned blocks' transactions wait again"
+    );
     world.mine(miner);
     world.settle();
     world.assert_agreed();
@@ -143,8 +151,15 @@ fn the_mempool_refuses_a_gap_and_takes_none_of_the_rest() {
     world.submit(0, 90, 0..3);
     world.submit(0, 90, 0..3);
     world.submit(0, 90, 4..6);
-    assert!(matches!(world.nodes[0].submitted.as_slice(), [Ok(3), Ok(3), Err(MempoolError::NonceGap { .. })]));
-    assert_eq!(world.nodes[0].machine.mempool_size().0, 3, "the same transactions twice are three");
+    assert!(matches!(
+        world.nodes[0].submitted.as_slice(),
+        [Ok(3), Ok(3), Err(MempoolError::NonceGap { .. })]
+    ));
+    assert_eq!(
+        world.nodes[0].machine.mempool_size().0,
+        3,
+        "the same transactions twice are three"
+    );
 }
 
 #[test]
@@ -156,13 +171,26 @@ fn a_block_that_lies_about_the_state_is_refused_and_its_sender_dropped() {
     let (_, hash) = store.head();
     let mut header = store.header(&hash).unwrap().unwrap().header;
     header.state_digest = Digest::ZERO;
-    header.proof = Proof::Work { bits: Target::from_leading_zero_bits(0).to_bits(), nonce: 1 };
-    let block = Block { header, transactions: Default::default() };
+    header.proof = Proof::Work {
+        bits: Target::from_leading_zero_bits(0).to_bits(),
+        nonce: 1,
+    };
+    let block = Block {
+        header,
+        transactions: Default::default(),
+    };
     let forged = CheckedBlock::check(block, world.spec.id()).unwrap();
     let liar = world.nodes[1].key.public_key();
     world.step(0, Event::Block(liar, Box::new(forged)));
     assert_eq!(world.head(0).0, 0);
-    assert!(world.nodes[0].dropped.iter().any(|reason| reason.contains("BLK-17")), "{:?}", world.nodes[0].dropped);
+    assert!(
+        world.nodes[0]
+            .dropped
+            .iter()
+            .any(|reason| reason.contains("BLK-17")),
+        "{:?}",
+        world.nodes[0].dropped
+    );
 }
 
 #[test]
@@ -171,7 +199,8 @@ fn every_checkpoint_verifies_with_the_coordinators_key_alone() {
     world.mine(0);
     world.settle();
     let stored = world.nodes[2].store.final_checkpoint().unwrap();
-    let (checkpoint, _) = Checkpoint::verify(&stored.note, &world.spec.id(), &world.service.public_key()).unwrap();
+    let (checkpoint, _) =
+        Checkpoint::verify(&stored.note, &world.spec.id(), &world.service.public_key()).unwrap();
     assert_eq!(checkpoint.size, 2);
     let other = SecretKey::from_seed(&[99; 32]).public_key();
     assert!(Checkpoint::verify(&stored.note, &world.spec.id(), &other).is_err());

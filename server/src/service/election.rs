@@ -7,6 +7,21 @@ use crate::store::{MemberRow, Tx};
 use block_chain_common::coordinator_api::Event;
 use block_chain_common::quantity::{Term, Timestamp};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// Servers that share a database may have clocks this far apart.
+const CLOCK_SLACK_MS: u64 = 2_000;
+
+/// Where this machine's clock was set back, a member heard "later" than now would count as alive until then.
+fn forget_future(tx: &mut dyn Tx, chain: &str, now: Timestamp) -> Result<(), ServiceError> {
+    for (mut member, _) in tx.members(chain)? {
+        if from_sql(member.last_seen_ms) > now.get().saturating_add(CLOCK_SLACK_MS) {
+            member.last_seen_ms = to_sql(now.get());
+            tx.put_member(&member)?;
+        }
+    }
+    Ok(())
+}
 
 impl Service {
     /// Elects where there is no leader, or it is silent past its lease; evicts members that are silent for long.
@@ -14,15 +29,24 @@ impl Service {
     /// # Errors
     /// Where the database fails.
     pub fn tick(&self, now: Timestamp) -> Result<(), ServiceError> {
-        let events = self.store.transaction(|tx| {
-            let mut events = Vec::new();
+        let (events, seen) = self.store.transaction(|tx| {
+            let (mut events, mut seen) = (Vec::new(), BTreeMap::new());
             for chain in tx.chains()? {
+                forget_future(tx, &chain.name, now)?;
                 self.evict_one(tx, &chain.name, now, &mut events)?;
                 self.elect_if_needed(tx, &chain.name, now, &mut events)?;
+                let row = chain_row(tx, &chain.name)?;
+                let size = tx.last_checkpoint(&row.name)?.map_or(0, |last| last.size);
+                let members = tx.members(&row.name)?.into_iter();
+                let members = members.map(|(member, _)| member.worker).collect();
+                seen.insert(row.name, (row.term, size, row.final_size, members));
             }
-            Ok::<_, ServiceError>(events)
+            Ok::<_, ServiceError>((events, seen))
         })?;
         self.tell(events);
+        if self.store.is_shared() {
+            self.tell_of_others(seen);
+        }
         Ok(())
     }
 

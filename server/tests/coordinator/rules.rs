@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::network::{Tree, at, beat, code, cosigned, heartbeat, join, network, registration, sign, start};
 use block_chain_common::keys::{SecretKey, Signature};
 use block_chain_common::quantity::{Height, Term, Timestamp};
-use block_chain_server::service::{Join, Service, Settings};
+use block_chain_server::service::{Join, Service, Settings, stored_spec};
 use block_chain_server::store::Store;
 
 /// Opens the same database each time.
@@ -42,6 +42,7 @@ on_both!(
     the_silent_are_evicted_one_at_a_time_and_not_after_a_restart,
     what_the_rest_has_cosigned_is_final_when_one_leaves,
     a_leader_that_leaves_is_followed_at_once,
+    a_clock_set_back_keeps_nobody_alive,
     a_restart_loses_nothing,
     of_two_servers_one_commits,
     texts_that_no_database_takes_are_refused,
@@ -417,6 +418,14 @@ fn a_leader_that_leaves_is_followed_at_once(open: Open<'_>) {
     assert_eq!(service.view("main", at(10)).unwrap().term, Term::new(3));
 }
 
+fn a_clock_set_back_keeps_nobody_alive(open: Open<'_>) {
+    let service = start(open());
+    join(&service, 1, at(3_600_000));
+    service.tick(at(0)).unwrap();
+    let alive = |now| service.view("main", now).unwrap().members[0].alive;
+    assert!(alive(at(6_000)) && !alive(at(6_001)));
+}
+
 fn a_restart_loses_nothing(open: Open<'_>) {
     let (service, workers) = network(open(), 1);
     let tree = Tree::new(4, 0);
@@ -445,7 +454,7 @@ fn a_restart_loses_nothing(open: Open<'_>) {
         "accepted"
     );
     // Flags that would make another chain are refused, the same ones are not.
-    let interval = service_interval(&service);
+    let interval = stored_spec(&chain).unwrap().block_interval_ms;
     let begin = |interval| {
         Service::start(open(), Settings::default(), Join::Open, move |spec| {
             spec.block_interval_ms = interval;
@@ -453,13 +462,6 @@ fn a_restart_loses_nothing(open: Open<'_>) {
         .is_ok()
     };
     assert!(begin(interval) && !begin(interval + 1));
-}
-
-fn service_interval(service: &Service) -> u64 {
-    let chain = service.chain("main").unwrap();
-    block_chain_server::service::stored_spec(&chain)
-        .unwrap()
-        .block_interval_ms
 }
 
 fn of_two_servers_one_commits(open: Open<'_>) {

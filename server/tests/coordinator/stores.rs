@@ -71,6 +71,21 @@ fn a_restarted_postgres_is_found_again() {
 }
 
 #[test]
+fn what_another_server_did_is_told_by_the_next_tick() {
+    let cluster = Cluster::start();
+    let url = cluster.new_database();
+    let open = || start(Store::open_postgres(&url).unwrap());
+    let (one, other) = (open(), open());
+    one.tick(at(0)).unwrap();
+    let mut events = one.subscribe();
+    one.tick(at(1)).unwrap();
+    assert!(events.try_recv().is_err(), "nothing happened");
+    join(&other, 1, at(2));
+    one.tick(at(3)).unwrap();
+    assert!(events.try_recv().is_ok());
+}
+
+#[test]
 fn servers_that_start_at_once_share_one_key() {
     let cluster = Cluster::start();
     let url = cluster.new_database();

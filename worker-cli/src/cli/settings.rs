@@ -84,7 +84,8 @@ impl Global {
             .extract()
             .map_err(|error| SettingsError::File {
                 path: path.clone(),
-                reason: error.to_string(),
+                // A parser's picture of the place, on one line.
+                reason: error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
             })?;
         self.server = match merged.server {
             Some(Servers::One(list)) => list.split(',').map(str::to_owned).collect(),

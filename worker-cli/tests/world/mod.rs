@@ -11,7 +11,7 @@ use block_chain_common::transaction::{
     CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, check_transactions,
 };
 use block_chain_common::work::Target;
-use block_chain_server::service::{Capability, Service, Settings, stored_spec};
+use block_chain_server::service::{Capability, Join, Service, Settings, stored_spec};
 use block_chain_worker::machine::{
     ChainRead as _, CommitOutcome, Effect, Event, FoundNonce, Machine, MempoolError, Message, Start, serve,
 };
@@ -62,7 +62,7 @@ impl World {
     pub fn new(nodes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = block_chain_server::store::Store::open_sqlite(&dir.path().join("db")).unwrap();
-        let service = Service::start(store, Settings::default(), None, |spec| {
+        let service = Service::start(store, Settings::default(), Join::Open, |spec| {
             spec.proof = ProofSpec::Work { initial_bits: Target::from_leading_zero_bits(0).to_bits() };
             spec.block_interval_ms = 0;
         })

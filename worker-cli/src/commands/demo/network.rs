@@ -69,7 +69,10 @@ impl Network {
         fs::create_dir_all(&dir)?;
         let log = File::create(dir.join("server.log"))?;
         let mut command = Command::new(program);
-        command.args(["--bind", "127.0.0.1:0", "--data-dir"]).arg(&dir);
+        // Blocks on demand only: the leader would else have mined the records before the story comes to it.
+        command
+            .args(["--bind", "127.0.0.1:0", "--block-interval-ms", "0", "--data-dir"])
+            .arg(&dir);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C on the terminal is for the demo, which stops everything in order.
         command.process_group(0);
