@@ -4,24 +4,35 @@
 //! must be this address, so that no web page elsewhere can reach the node through a browser.
 
 mod blocks;
+mod body;
 mod error;
+mod find;
+mod guard;
 pub mod json;
+mod metrics;
+mod openapi;
 mod page;
 mod routes;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 use crate::check::CheckState;
 use crate::dump::DumpControl;
 use crate::identity::{IdentityError, write_private};
 use crate::node::NodeHandle;
+use crate::storage::remove_scratch;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, middleware, web};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Threads that answer requests: the work itself is done elsewhere.
 const WORKERS: usize = 2;
+/// Streams of events that are open at a time: each keeps a connection and a place among the listeners.
+const MAX_LISTENERS: usize = 256;
 
 /// Why the interface cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +51,9 @@ pub enum ApiStartError {
     /// The system gives no randomness.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
+    /// Two figures have one name: a fault of this program.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// What every handler is given.
@@ -47,8 +61,10 @@ pub(crate) struct ApiState {
     pub(crate) node: NodeHandle,
     pub(crate) dump: DumpControl,
     pub(crate) check: Arc<CheckState>,
+    metrics: metrics::Metrics,
+    listeners: Arc<Semaphore>,
     cookie: String,
-    hosts: Vec<String>,
+    address: SocketAddr,
     stopping: tokio::sync::watch::Receiver<bool>,
 }
 
@@ -56,6 +72,7 @@ pub(crate) struct ApiState {
 pub struct ApiServer {
     handle: ServerHandle,
     stop: tokio::sync::watch::Sender<bool>,
+    check: Arc<CheckState>,
     described: PathBuf,
 }
 
@@ -70,6 +87,9 @@ impl ApiServer {
         bind: SocketAddr,
         data_dir: &Path,
     ) -> Result<(SocketAddr, Self), ApiStartError> {
+        if let Err(error) = remove_scratch(data_dir) {
+            tracing::warn!(%error, "what an interrupted check left stays");
+        }
         let mut secret = [0_u8; 32];
         getrandom::fill(&mut secret).map_err(|error| ApiStartError::Random(error.to_string()))?;
         let cookie = hex::encode(secret);
@@ -79,27 +99,23 @@ impl ApiServer {
         let address = listener
             .local_addr()
             .map_err(|source| ApiStartError::Bind { bind, source })?;
-        let port = address.port();
-        let hosts = vec![
-            address.to_string(),
-            format!("localhost:{port}"),
-            format!("127.0.0.1:{port}"),
-            format!("[::1]:{port}"),
-        ];
+        let check = Arc::new(CheckState::default());
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let state = ApiState {
             node,
             dump,
-            check: Arc::new(CheckState::default()),
+            check: Arc::clone(&check),
+            metrics: metrics::Metrics::new()?,
+            listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
             cookie,
-            hosts,
+            address,
             stopping,
         };
         let state = web::Data::new(state);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
-                .wrap(middleware::from_fn(routes::guard))
+                .wrap(middleware::from_fn(guard::guard))
                 .configure(routes::configure)
         });
         let server = server.workers(WORKERS).shutdown_timeout(1).disable_signals();
@@ -121,6 +137,7 @@ impl ApiServer {
             Self {
                 handle,
                 stop,
+                check,
                 described,
             },
         ))
@@ -129,6 +146,7 @@ impl ApiServer {
     /// Stops it; open requests have a second to end.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        self.check.cancel();
         if let Err(error) = std::fs::remove_file(&self.described) {
             tracing::warn!(%error, file = %self.described.display(), "cannot remove");
         }

@@ -1,21 +1,25 @@
 //! `check_consistency`: every byte of this replica is hashed again, then it is compared with every other and the coordinator.
 //!
-//! The check reads one snapshot from genesis up and keeps one block in memory. The state is checked whole: the digest over
-//! all its entries must be the one in the head's header, which the headers' links bind to every block before.
+//! The check reads one snapshot from genesis up and keeps one block in memory. The state is computed again from the blocks,
+//! on disk beside the store, so every block's state digest and every entry of the state is checked. There is one check at a
+//! time; it goes on to its end whether or not its caller waits, and ends when the node stops.
 
 mod compare;
 mod local;
+mod restore;
+#[cfg(test)]
+mod tests;
 
 use crate::api::types::{CheckProgress, CheckReport, LocalCheck, Verdict};
 use crate::node::NodeHandle;
-use block_chain_common::block::CheckedBlock;
-use block_chain_common::quantity::Height;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How far a check is; there is one at a time.
 #[derive(Debug, Default)]
 pub struct CheckState {
     running: AtomicBool,
+    cancelled: AtomicBool,
     checked: AtomicU64,
     blocks: AtomicU64,
 }
@@ -30,37 +34,55 @@ impl CheckState {
             blocks: self.blocks.load(Ordering::Relaxed),
         }
     }
+
+    /// Ends the check that is under way, and every later one, because the node stops.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    fn at(&self, checked: u64, blocks: u64) {
+        self.checked.store(checked, Ordering::Relaxed);
+        self.blocks.store(blocks, Ordering::Relaxed);
+    }
 }
 
-struct Running<'a>(&'a CheckState);
+struct Running(Arc<CheckState>);
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.store(false, Ordering::Release);
     }
 }
 
-/// Checks this replica, with `repair` fetches its damaged blocks again and checks once more; then compares.
+/// Checks this replica, with `repair` puts right what is damaged and checks once more; then compares.
 ///
 /// # Errors
 /// Where a check is under way already, or the node stops.
-pub async fn run(
-    node: &NodeHandle,
-    repair: bool,
-    state: &std::sync::Arc<CheckState>,
-) -> Result<CheckReport, String> {
+pub async fn run(node: &NodeHandle, repair: bool, state: &Arc<CheckState>) -> Result<CheckReport, String> {
     if state.running.swap(true, Ordering::AcqRel) {
         return Err("a check is under way already".to_owned());
     }
-    let running = Running(state);
-    let mut local = check_local(node, state).await?;
+    let running = Running(Arc::clone(state));
+    let node = node.clone();
+    // On its own: a caller that goes away must not leave half a check behind another.
+    let checking = tokio::spawn(async move { check(&node, repair, &running).await });
+    checking
+        .await
+        .map_err(|error| format!("the check failed: {error}"))?
+}
+
+async fn check(node: &NodeHandle, repair: bool, running: &Running) -> Result<CheckReport, String> {
+    let mut local = check_local(node, false, &running.0).await?;
     if repair && !local.errors.is_empty() {
-        let repaired = repair_blocks(node, &local).await;
-        local = check_local(node, state).await?;
+        let repaired = check_local(node, true, &running.0).await?.repaired;
+        local = check_local(node, false, &running.0).await?;
         local.repaired = repaired;
     }
     let (replicas, coordinator) = compare::run(node).await;
-    drop(running);
     let differs = replicas.iter().any(|replica| replica.verdict == Verdict::Differs);
     let contradicted = coordinator
         .as_ref()
@@ -74,41 +96,11 @@ pub async fn run(
     })
 }
 
-async fn check_local(node: &NodeHandle, state: &std::sync::Arc<CheckState>) -> Result<LocalCheck, String> {
-    let (node, state) = (node.clone(), std::sync::Arc::clone(state));
-    let checking = tokio::task::spawn_blocking(move || {
-        local::check(&node, |checked, blocks| {
-            state.checked.store(checked, Ordering::Relaxed);
-            state.blocks.store(blocks, Ordering::Relaxed);
-        })
-    });
+async fn check_local(node: &NodeHandle, repair: bool, state: &Arc<CheckState>) -> Result<LocalCheck, String> {
+    let (node, state) = (node.clone(), Arc::clone(state));
+    let runtime = repair.then(tokio::runtime::Handle::current);
+    let checking = tokio::task::spawn_blocking(move || local::check(&node, &state, runtime));
     checking
         .await
-        .map_err(|error| format!("the check failed: {error}"))
-}
-
-/// Fetches each damaged block by the hash that the chain has at its height; gives those put right.
-async fn repair_blocks(node: &NodeHandle, local: &LocalCheck) -> Vec<Height> {
-    use crate::machine::ChainRead as _;
-    let mut heights: Vec<Height> = local.errors.iter().filter_map(|fault| fault.height).collect();
-    heights.dedup();
-    let mut repaired = Vec::new();
-    for height in heights {
-        let Ok(Some(hash)) = node.store().hash_at(height) else {
-            continue;
-        };
-        let Ok(block) = node.fetch_block(hash).await else {
-            continue;
-        };
-        // The hash binds the header, and the header's root the body: a wrong answer does not pass.
-        let fits = block.header.hash() == hash;
-        let Some(checked) = CheckedBlock::check(block, node.chain_id()).ok().filter(|_| fits) else {
-            continue;
-        };
-        match node.store().replace_body(&checked) {
-            Ok(()) => repaired.push(height),
-            Err(error) => tracing::error!(%height, %error, "a block cannot be put right"),
-        }
-    }
-    repaired
+        .map_err(|error| format!("the check failed: {error}"))?
 }

@@ -4,20 +4,29 @@
 //! URL rests in the store encrypted (XChaCha20-Poly1305) under a key that follows from the worker's: a copied database or
 //! backup without `identity.key` does not give the password away; whoever reads both files has it.
 
+mod batch;
 mod connect;
 mod copy;
 mod rows;
+mod schema;
 mod secret;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod values;
 
 pub use connect::{DatabaseUrl, UrlError};
 
 use crate::api::types::{DumpRequest, DumpStatus, DumpStopped};
 use crate::node::{NodeEvent, NodeHandle};
 use crate::storage::StorageError;
+use connect::Connections;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 /// The name of the job in the store.
 const JOB: &str = "dump";
@@ -54,10 +63,24 @@ pub enum DumpError {
     #[error("the database's tables are of version {found}, this program knows {known}")]
     NewerSchema {
         /// The version there.
-        found: i32,
+        found: String,
         /// The version here.
-        known: i32,
+        known: String,
     },
+    /// The database cannot hold every text.
+    #[error("the database {database} has encoding {found}, UTF8 is needed (or SQL_ASCII)")]
+    Encoding {
+        /// The database, without its password.
+        database: String,
+        /// Its encoding.
+        found: String,
+    },
+    /// The node stops.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The thread that reads the blocks has died.
+    #[error("reading the blocks ended early")]
+    Reader,
     /// The node's store fails.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -76,24 +99,30 @@ impl DumpError {
                 Some("is PostgreSQL running there, and do user, password and database exist?")
             }
             Self::OtherBlocks { .. } => Some("copy into an empty database"),
+            Self::NewerSchema { .. } => {
+                Some("run the version of this program that wrote them, or a later one")
+            }
+            Self::Encoding { .. } => Some("create database NAME encoding 'UTF8' template template0"),
             _ => None,
         }
     }
 
     /// Whether trying again may help without anybody doing something.
     const fn is_passing(&self) -> bool {
-        matches!(self, Self::Database { .. })
+        matches!(self, Self::Database { .. } | Self::Reader)
     }
 }
 
 struct Follower {
-    database: String,
+    url: DatabaseUrl,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 struct Inner {
     node: NodeHandle,
+    /// Where the copying is done: threads of the HTTP interface may neither block nor outlive it.
+    runtime: Handle,
     follower: Mutex<Option<Follower>>,
     status: RwLock<DumpStatus>,
 }
@@ -103,7 +132,7 @@ struct Inner {
 pub struct DumpControl(Arc<Inner>);
 
 impl DumpControl {
-    /// Nothing is copied yet.
+    /// Nothing is copied yet. What will be is copied on the runtime that this is called on, which has several threads.
     #[must_use]
     pub fn new(node: NodeHandle) -> Self {
         let status = DumpStatus {
@@ -116,6 +145,7 @@ impl DumpControl {
         };
         Self(Arc::new(Inner {
             node,
+            runtime: Handle::current(),
             follower: Mutex::new(None),
             status: RwLock::new(status),
         }))
@@ -133,9 +163,14 @@ impl DumpControl {
         match url {
             Ok(url) => {
                 let control = self.clone();
-                tokio::spawn(async move { control.follow(url).await });
+                self.0
+                    .runtime
+                    .spawn(async move { control.follow(&mut *control.0.follower.lock().await, url).await });
             }
-            Err(error) => tracing::error!(error, "the copy to SQL cannot be taken up again"),
+            Err(error) => {
+                tracing::error!(error, "the copy to SQL cannot be taken up again");
+                self.update(|status| status.error = Some(error));
+            }
         }
     }
 
@@ -145,28 +180,40 @@ impl DumpControl {
     /// # Errors
     /// See [`DumpError`].
     pub async fn start(&self, request: DumpRequest) -> Result<DumpStatus, DumpError> {
-        let url = DatabaseUrl::parse(&request.db_url)?;
-        let mut session = copy::Session::open(&url, &self.0.node).await?;
+        let control = self.clone();
+        let started = self
+            .0
+            .runtime
+            .spawn(async move { control.start_here(request).await });
+        started.await.or(Err(DumpError::Stopping))?
+    }
+
+    async fn start_here(&self, request: DumpRequest) -> Result<DumpStatus, DumpError> {
+        let text = Zeroizing::new(request.db_url);
+        let url = DatabaseUrl::parse(&text)?;
+        let mut connections = Connections::default();
+        let mut session = copy::Session::open(&url, &self.0.node, &mut connections).await?;
+        self.update(|status| session.describe(status));
         if request.once {
-            while session.copy_batch().await? > 0 {
+            let committed = self.committed();
+            while !session.has_reached(committed) {
+                session.copy_batch(committed).await?;
                 self.update(|status| session.describe(status));
             }
-            self.update(|status| session.describe(status));
             return Ok(self.status());
         }
-        self.update(|status| session.describe(status));
         drop(session);
-        let sealed = secret::seal(self.0.node.secret_key(), &request.db_url).map_err(DumpError::Secret)?;
+        let mut follower = self.0.follower.lock().await;
+        let sealed = secret::seal(self.0.node.secret_key(), &text).map_err(DumpError::Secret)?;
         self.0.node.store().put_meta(JOB, &sealed)?;
-        self.follow(url).await;
+        self.follow(&mut follower, url).await;
         Ok(self.status())
     }
 
-    async fn follow(&self, url: DatabaseUrl) {
-        let mut follower = self.0.follower.lock().await;
+    async fn follow(&self, follower: &mut Option<Follower>, url: DatabaseUrl) {
         if follower
             .as_ref()
-            .is_some_and(|running| running.database == url.identity() && !running.task.is_finished())
+            .is_some_and(|running| running.url == url && !running.task.is_finished())
         {
             return;
         }
@@ -174,14 +221,20 @@ impl DumpControl {
             end(old).await;
         }
         let (stop, stopping) = watch::channel(false);
-        let shown = url.shown();
         self.update(|status| {
             (status.following, status.error) = (true, None);
-            status.database = Some(shown.clone());
+            status.database = Some(url.shown());
         });
-        let database = url.identity();
-        let task = tokio::spawn(self.clone().run(url, stopping));
-        *follower = Some(Follower { database, stop, task });
+        let task = self.0.runtime.spawn(self.clone().run(url.clone(), stopping));
+        *follower = Some(Follower { url, stop, task });
+    }
+
+    fn committed(&self) -> u64 {
+        self.0
+            .node
+            .store()
+            .committed()
+            .map_or(0, |checkpoint| checkpoint.size)
     }
 
     /// What is copied.
@@ -207,24 +260,26 @@ impl DumpControl {
     /// # Errors
     /// Where the store cannot be written.
     pub async fn stop(&self) -> Result<DumpStopped, DumpError> {
+        let mut follower = self.0.follower.lock().await;
         self.0.node.store().delete_meta(JOB)?;
         Ok(DumpStopped {
-            stopped: self.end_follower().await,
+            stopped: self.end_follower(&mut follower).await,
         })
     }
 
     /// Stops the follower; the node's next start takes it up again.
     pub async fn shutdown(&self) {
-        self.end_follower().await;
+        self.end_follower(&mut *self.0.follower.lock().await).await;
     }
 
-    async fn end_follower(&self) -> bool {
-        let Some(follower) = self.0.follower.lock().await.take() else {
+    async fn end_follower(&self, follower: &mut Option<Follower>) -> bool {
+        let Some(follower) = follower.take() else {
             return false;
         };
+        let was_following = !follower.task.is_finished();
         end(follower).await;
-        self.update(|status| status.following = false);
-        true
+        self.update(|status| (status.following, status.error) = (false, None));
+        was_following
     }
 
     fn update(&self, change: impl FnOnce(&mut DumpStatus)) {
@@ -232,17 +287,19 @@ impl DumpControl {
     }
 
     async fn run(self, url: DatabaseUrl, mut stopping: watch::Receiver<bool>) {
+        let mut connections = Connections::default();
         let mut pause = BACK_OFF.0;
         loop {
             let ended = tokio::select! {
-                ended = self.session(&url, &mut pause) => ended,
-                _ = stopping.changed() => return,
+                ended = self.session(&url, &mut pause, &mut connections) => ended,
+                _ = stopping.changed() => break,
             };
+            connections.closed().await;
             if let Err(error) = ended {
                 tracing::warn!(%error, "the copy to SQL");
-                self.update(|status| status.error = Some(error.to_string()));
-                if !error.is_passing() {
-                    self.update(|status| status.following = false);
+                let following = error.is_passing();
+                self.update(|status| (status.error, status.following) = (Some(error.to_string()), following));
+                if !following {
                     return;
                 }
             }
@@ -252,20 +309,30 @@ impl DumpControl {
             }
             pause = (pause * 2).min(BACK_OFF.1);
         }
+        // What was on its way is in the database now, or never will be.
+        connections.closed().await;
     }
 
     /// One connection, as long as it lasts.
-    async fn session(&self, url: &DatabaseUrl, pause: &mut Duration) -> Result<(), DumpError> {
+    async fn session(
+        &self,
+        url: &DatabaseUrl,
+        pause: &mut Duration,
+        connections: &mut Connections,
+    ) -> Result<(), DumpError> {
         let mut events = self.0.node.subscribe();
-        let mut session = copy::Session::open(url, &self.0.node).await?;
+        let mut session = copy::Session::open(url, &self.0.node, connections).await?;
         loop {
-            while session.copy_batch().await? > 0 {
-                self.update(|status| session.describe(status));
-            }
             self.update(|status| {
                 session.describe(status);
                 status.error = None;
             });
+            let committed = self.committed();
+            if !session.has_reached(committed) {
+                session.copy_batch(committed).await?;
+                *pause = BACK_OFF.0;
+                continue;
+            }
             *pause = BACK_OFF.0;
             let news =
                 async { while !matches!(events.recv().await, Ok(NodeEvent::Committed { .. }) | Err(_)) {} };

@@ -6,44 +6,38 @@
 //! id is in the ALPN and in the hello, so chains never mix. Queues are bounded by bytes; what does not fit is not sent,
 //! and the periodic pull makes up for it. Of each peer the events are `Up`, its messages, `Down`, and so on from there.
 
+mod addressing;
 mod book;
 mod connection;
 mod frame;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use crate::machine::Message;
+use addressing::{addressee, alpn, is_meant_for, reachable};
 use block_chain_common::codec::encode;
 use block_chain_common::hash::ChainId;
 use block_chain_common::keys::{PublicKey, SecretKey};
 use book::{BACK_OFF, Book};
 use bytes::Bytes;
 use connection::{Link, Streams, close, greet};
-use iroh::endpoint::{
-    Connection, Incoming, NetReportConfig, PortmapperConfig, QuicTransportConfig, VarInt, presets,
-};
+use iroh::endpoint::{ConnectOptions, Connection, Incoming, NetReportConfig, PortmapperConfig, presets};
 use iroh::{Endpoint, EndpointAddr, RelayMode};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A peer that says nothing for so long is gone.
-const IDLE: Duration = Duration::from_secs(5);
-/// How often a silent connection shows that it lives: three may be lost.
-const KEEP_ALIVE: Duration = Duration::from_millis(1_250);
 /// How long a connection may take to be made, hellos included.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes from outside that are under way at a time.
 const MAX_HANDSHAKES: usize = 32;
 /// Peers connected at a time: each may take memory for its queues.
 const MAX_CONNECTIONS: usize = 256;
-/// What may be on its way on one stream. The QUIC library ends a connection whose stream has over 1,024 gaps: full packets
-/// (1,200 bytes or more) cannot leave so many in this window, whatever is lost. It keeps a 1 Gbit/s line of 8 ms full.
-const WINDOW_BYTES: u32 = 1_048_576;
 /// How long a peer of another version or chain is let alone.
 const MISMATCH: Duration = Duration::from_secs(30);
 /// Addresses told to the coordinator, which takes no more.
@@ -138,7 +132,7 @@ impl Network {
             .clear_address_lookup()
             .portmapper_config(PortmapperConfig::Disabled)
             .net_report_config(NetReportConfig::minimal())
-            .transport_config(transport())
+            .transport_config(transport::config())
             .clear_ip_transports()
             .bind_addr(bind)
             .map_err(|error| refused(error.to_string()))?
@@ -256,11 +250,22 @@ impl Network {
             link.close("the node stops");
         }
         let endpoint = self.endpoint_slot().take();
+        let mut sockets = Vec::new();
         if let Some(endpoint) = endpoint {
+            sockets = endpoint.bound_sockets();
             endpoint.close().await;
         }
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        // The library's own tasks let go of the sockets a moment later, and say nothing of it.
+        let freed = async {
+            while sockets.iter().any(|socket| UdpSocket::bind(socket).is_err()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(1), freed).await.is_err() {
+            tracing::debug!("the port is not free yet, or somebody else's already");
+        }
     }
 
     fn endpoint_slot(&self) -> MutexGuard<'_, Option<Endpoint>> {
@@ -278,7 +283,12 @@ impl Network {
 
     async fn accept(self, endpoint: Endpoint) {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let me = addressee(&self.0.me);
         while let Some(incoming) = endpoint.accept().await {
+            if !is_meant_for(&me, &incoming) {
+                incoming.ignore();
+                continue;
+            }
             let free = handshakes.available_permits();
             if free < MAX_HANDSHAKES / 2 && !incoming.remote_addr_validated() {
                 // Under load an address has to be shown to be the sender's own, which costs nothing here.
@@ -363,12 +373,20 @@ impl Network {
 
     async fn reach(&self, key: PublicKey, addresses: Vec<SocketAddr>) -> Option<Session> {
         let id = iroh::EndpointId::from_bytes(key.as_bytes()).ok()?;
-        let address = addresses
+        let address = reachable(addresses, &self.local_addresses())
             .into_iter()
             .fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
-        let connected = self.endpoint()?.connect(address, &alpn(&self.0.chain)).await;
+        let options = ConnectOptions::new().with_additional_alpns(vec![addressee(&key)]);
+        let endpoint = self.endpoint()?;
+        let protocol = alpn(&self.0.chain);
+        let connected = async {
+            let connecting = endpoint.connect_with_opts(address, &protocol, options).await;
+            let connecting = connecting.map_err(|error| error.to_string())?;
+            connecting.await.map_err(|error| error.to_string())
+        };
         let connection = connected
-            .inspect_err(|error| tracing::debug!(peer = %key, %error, "a peer cannot be reached"))
+            .await
+            .inspect_err(|error| tracing::debug!(peer = %key, error, "a peer cannot be reached"))
             .ok()?;
         self.establish(key, connection, self.0.me < key).await
     }
@@ -465,24 +483,5 @@ impl Network {
         }
         drop(guard);
         self.0.changed.notify_one();
-    }
-}
-
-fn alpn(chain: &ChainId) -> Vec<u8> {
-    format!("block-chain/1/{chain}").into_bytes()
-}
-
-fn transport() -> QuicTransportConfig {
-    let builder = QuicTransportConfig::builder()
-        .keep_alive_interval(KEEP_ALIVE)
-        .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
-        // Both streams' windows: bulk that nobody reads leaves room for small messages.
-        .receive_window(VarInt::from_u32(WINDOW_BYTES * 2))
-        .send_window(u64::from(WINDOW_BYTES) * 2)
-        .max_concurrent_uni_streams(VarInt::from_u32(2))
-        .max_concurrent_bidi_streams(VarInt::from_u32(0));
-    match IDLE.try_into() {
-        Ok(idle) => builder.max_idle_timeout(Some(idle)).build(),
-        Err(_) => builder.build(),
     }
 }

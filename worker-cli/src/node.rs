@@ -9,6 +9,9 @@
 //! group commit. It never waits for a network or a lock that is held across I/O.
 
 mod chain_thread;
+mod detached;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod handle;
 mod inbound;
 mod link;

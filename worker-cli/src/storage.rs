@@ -16,9 +16,13 @@
 
 mod error;
 mod read;
+mod repair;
+mod scratch;
 mod write;
 
 pub use error::StorageError;
+pub use repair::StateDifference;
+pub use scratch::{ScratchState, remove_scratch};
 
 use block_chain_common::block::ChainTip;
 use block_chain_common::chain_spec::CheckedSpec;

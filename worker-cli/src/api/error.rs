@@ -1,11 +1,13 @@
 //! What the node refuses, each with its code and HTTP status, in one table.
 
+use super::types::Status;
 use crate::dump::DumpError;
 use crate::node::RequestError;
 use crate::storage::StorageError;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use block_chain_common::coordinator_api::ApiError as Body;
+use block_chain_common::limits::MAX_REQUEST_BYTES;
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -14,17 +16,31 @@ pub(crate) enum ApiError {
     #[error("{0}")]
     Malformed(String),
     /// The body is too long.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The cookie is missing or wrong, or the host is another.
-    #[error("{0}")]
-    Forbidden(&'static str),
+    #[error("the body has more than {MAX_REQUEST_BYTES} bytes")]
+    TooLarge,
+    /// The cookie is missing or wrong.
+    #[error("the node's cookie is missing or wrong")]
+    Forbidden,
+    /// The host is another.
+    #[error("the request is for another host than this node")]
+    WrongHost,
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
     /// It cannot be done now.
     #[error("{0}")]
     Conflict(String),
+    /// A receipt needs a committed block.
+    #[error("{what} is {}; a receipt needs a committed block", status.name())]
+    NotCommitted {
+        /// The transaction or its block.
+        what: String,
+        /// How far it is agreed to.
+        status: Status,
+    },
+    /// It is asked for too often at a time.
+    #[error("{0}")]
+    Busy(String),
     /// The node refuses.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -43,10 +59,13 @@ impl ApiError {
     fn code_and_status(&self) -> (&'static str, StatusCode) {
         match self {
             Self::Malformed(_) => ("malformed", StatusCode::BAD_REQUEST),
-            Self::TooLarge(_) => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
-            Self::Forbidden(_) => ("forbidden", StatusCode::UNAUTHORIZED),
+            Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::Forbidden => ("forbidden", StatusCode::UNAUTHORIZED),
+            Self::WrongHost => ("wrong_host", StatusCode::FORBIDDEN),
             Self::NotFound(_) => ("not_found", StatusCode::NOT_FOUND),
             Self::Conflict(_) => ("conflict", StatusCode::CONFLICT),
+            Self::NotCommitted { .. } => ("not_committed", StatusCode::CONFLICT),
+            Self::Busy(_) => ("busy", StatusCode::SERVICE_UNAVAILABLE),
             Self::Dump(_) => ("dump", StatusCode::BAD_REQUEST),
             Self::Request(error) => match error {
                 RequestError::Transaction { .. } => ("transaction", StatusCode::BAD_REQUEST),
@@ -61,11 +80,21 @@ impl ApiError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Forbidden(_) => Some(
+            Self::Forbidden => Some(
                 "send Authorization: Bearer, with the word in api.cookie in the data directory".to_owned(),
             ),
             Self::Request(RequestError::Storage(StorageError::Damaged(_))) => {
                 Some("block-chain-worker check_consistency --repair".to_owned())
+            }
+            Self::WrongHost => {
+                Some("ask by the address that node.json in the data directory names".to_owned())
+            }
+            Self::NotCommitted {
+                status: Status::Pending,
+                ..
+            } => Some("block-chain-worker mine_block makes a block now".to_owned()),
+            Self::NotCommitted { .. } => {
+                Some("block-chain-worker status says what the block waits for".to_owned())
             }
             Self::Dump(error) => error.hint().map(str::to_owned),
             _ => None,

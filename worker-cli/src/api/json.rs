@@ -1,10 +1,10 @@
 //! Blocks and transactions as JSON.
 
-use super::types::{BlockView, TransactionJson};
+use super::types::{BlockView, Status, TransactionJson};
 use crate::machine::ChainRead;
 use crate::node::{NodeHandle, RequestError};
 use block_chain_common::hash::BlockHash;
-use block_chain_common::header::Proof;
+use block_chain_common::header::{Header, Proof};
 use block_chain_common::quantity::Height;
 use block_chain_common::transaction::{CheckedTransaction, Payload, Transaction};
 use serde_json::{Map, Value};
@@ -36,14 +36,22 @@ pub fn block_view(node: &NodeHandle, hash: &BlockHash) -> Result<BlockView, Requ
     let missing = || RequestError::Refused(format!("there is no block {hash}"));
     let stored = node.store().header(hash)?.ok_or_else(missing)?;
     let transactions = node.store().transactions(hash)?.ok_or_else(missing)?;
-    let header = stored.header;
+    let status = node.block_status(stored.header.height);
+    let mut view = block_header_view(stored.header, *hash, status);
+    view.transactions = transactions.iter().map(|tx| to_json(tx, tx.id())).collect();
+    Ok(view)
+}
+
+/// A block with no transactions listed yet.
+#[must_use]
+pub fn block_header_view(header: Header, hash: BlockHash, status: Status) -> BlockView {
     let (nonce, bits) = match header.proof {
         Proof::Work { nonce, bits } => (nonce, bits),
         Proof::Genesis | Proof::Stake { .. } | Proof::Authority { .. } => (0, 0),
     };
-    Ok(BlockView {
+    BlockView {
         index: header.height,
-        hash: *hash,
+        hash,
         previous_hash: if header.height == Height::ZERO {
             BlockHash::ZERO
         } else {
@@ -56,9 +64,9 @@ pub fn block_view(node: &NodeHandle, hash: &BlockHash) -> Result<BlockView, Requ
         nonce,
         bits,
         producer: header.producer,
-        status: node.block_status(header.height),
-        transactions: transactions.iter().map(|tx| to_json(tx, tx.id())).collect(),
-    })
+        status,
+        transactions: Vec::new(),
+    }
 }
 
 fn payload_fields(payload: &Payload) -> Map<String, Value> {

@@ -1,25 +1,29 @@
 //! The pages for people, and what machines ask of every service: health, figures, events, the interface's description.
 
-use super::ApiState;
 use super::error::ApiError;
-use super::json::block_view;
-use super::routes::full_status;
-use super::types::{BlockView, NodeStatus, Status};
-use crate::machine::ChainRead as _;
+use super::json::{block_header_view, to_json};
+use super::routes::{full_status, peers_view};
+use super::types::{BlockView, NodeStatus, Status, TransactionJson};
+use super::{ApiState, MAX_LISTENERS};
+use crate::machine::Place;
 use actix_web::HttpResponse;
-use actix_web::web::{self, Bytes, Data, Path};
+use actix_web::web::{Bytes, Data, Path, Query};
 use block_chain_common::quantity::Height;
 use futures_util::stream;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const BLOCKS_SHOWN: u64 = 20;
-const TRANSACTIONS_SHOWN: usize = 500;
+const TRANSACTIONS_SHOWN: u32 = 500;
+const WAITING_SHOWN: usize = 10;
+/// Characters of a transaction's fields: a value may have a megabyte.
+const FIELDS_SHOWN: usize = 300;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -32,133 +36,29 @@ dt{opacity:.7}dd{margin:0}.final{color:#2a8f4a}.waits{color:#b7791f}";
 
 const SCRIPT: &str = "let t;new EventSource('/v1/events').onmessage=()=>{clearTimeout(t);t=setTimeout(()=>location.reload(),1000)}";
 
-const ROUTES: [(&str, &str, &str); 25] = [
-    (
-        "get",
-        "/v1/status",
-        "the node now: head, committed, final, leader, what waits and why",
-    ),
-    ("get", "/v1/leader", "who leads, in which term, since when"),
-    (
-        "post",
-        "/v1/records",
-        "put records, signed with the worker's key (cookie)",
-    ),
-    (
-        "post",
-        "/v1/transactions",
-        "take signed transactions, JSON or binary (cookie)",
-    ),
-    (
-        "get",
-        "/v1/transactions/{id}",
-        "one transaction, and how far it is agreed to",
-    ),
-    ("get", "/v1/mempool", "what waits (?limit=)"),
-    ("post", "/v1/mine", "make a block now (cookie)"),
-    (
-        "get",
-        "/v1/blocks",
-        "blocks as NDJSON, oldest first (?from=&limit=)",
-    ),
-    ("get", "/v1/blocks/{which}", "a block by height or hash"),
-    ("get", "/v1/record", "a key's value (?key=&history=&limit=)"),
-    ("get", "/v1/accounts/{address}", "what an address has"),
-    ("get", "/v1/receipts/{id}", "the proof of a transaction, as text"),
-    ("get", "/v1/peers", "the other workers"),
-    ("post", "/v1/check", "check everything (cookie)"),
-    ("get", "/v1/check", "how far a check is"),
-    ("post", "/v1/dump", "copy to PostgreSQL and follow (cookie)"),
-    ("get", "/v1/dump", "the copy now"),
-    ("post", "/v1/dump/stop", "stop the copy (cookie)"),
-    ("post", "/v1/disconnect", "leave the network and stop (cookie)"),
-    ("post", "/v1/stop", "stop, and stay a member (cookie)"),
-    ("get", "/v1/events", "server-sent events"),
-    ("get", "/healthz", "the process is up"),
-    ("get", "/readyz", "the node answers"),
-    ("get", "/metrics", "figures for Prometheus"),
-    ("get", "/", "the page for people"),
-];
-
-pub(super) fn configure_docs(config: &mut web::ServiceConfig) {
-    config
-        .route("/openapi.json", web::get().to(document))
-        .route("/docs", web::get().to(to_docs))
-        .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")));
-}
-
-async fn to_docs() -> HttpResponse {
-    HttpResponse::TemporaryRedirect()
-        .insert_header(("location", "/docs/"))
-        .finish()
-}
-
-async fn document() -> HttpResponse {
-    let mut paths = serde_json::Map::new();
-    for (method, path, summary) in ROUTES {
-        let parameters: Vec<Value> = path
-            .split('/')
-            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
-            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-            .collect();
-        paths.entry(path).or_insert_with(|| json!({}))[method] = json!({
-            "summary": summary,
-            "parameters": parameters,
-            "responses": {
-                "200": { "description": "done" },
-                "default": { "description": "refused: {code, message, hint}" }
-            }
-        });
-    }
-    HttpResponse::Ok().json(json!({
-        "openapi": "3.1.0",
-        "info": { "title": "block-chain-worker: a node", "version": env!("CARGO_PKG_VERSION") },
-        "paths": paths,
-    }))
-}
-
 pub(super) async fn healthz() -> HttpResponse {
     let version = env!("CARGO_PKG_VERSION");
     HttpResponse::Ok().json(json!({ "status": "ok", "service": "block-chain-worker", "version": version }))
 }
 
-pub(super) async fn metrics(state: Data<ApiState>) -> HttpResponse {
+/// Whether it is of use to others: it has what its peers have.
+pub(super) async fn readyz(state: Data<ApiState>) -> HttpResponse {
     let status = state.node.status();
-    let mining = status.mining.as_ref();
-    let figures = [
-        ("height", status.height.get()),
-        ("committed_blocks", status.committed_size),
-        ("final_blocks", status.final_size),
-        ("term", status.term.get()),
-        ("leads", u64::from(status.is_leader)),
-        ("server_reachable", u64::from(status.server_reachable)),
-        ("peers", u64::try_from(status.peers).unwrap_or(u64::MAX)),
-        ("members", u64::try_from(status.members).unwrap_or(u64::MAX)),
-        (
-            "mempool_transactions",
-            u64::try_from(status.mempool_count).unwrap_or(u64::MAX),
-        ),
-        (
-            "mempool_bytes",
-            u64::try_from(status.mempool_bytes).unwrap_or(u64::MAX),
-        ),
-        ("mining_attempts", mining.map_or(0, |mining| mining.attempts)),
-    ];
-    let mut text = String::new();
-    for (name, figure) in figures {
-        push(
-            &mut text,
-            format_args!("# TYPE block_chain_node_{name} gauge\nblock_chain_node_{name} {figure}\n"),
-        );
+    let (height, syncing_to) = (status.height, status.syncing_to);
+    match syncing_to {
+        None => HttpResponse::Ok().json(json!({ "status": "ready", "height": height })),
+        Some(_) => HttpResponse::ServiceUnavailable()
+            .json(json!({ "status": "syncing", "height": height, "syncing_to": syncing_to })),
     }
-    HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4")
-        .body(text)
 }
 
-pub(super) async fn events(state: Data<ApiState>) -> HttpResponse {
-    let start = (state.node.subscribe(), state.stopping.clone());
-    let events = stream::unfold(start, |(mut receiver, mut stopping)| async move {
+pub(super) async fn events(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    let permit = Arc::clone(&state.listeners).try_acquire_owned();
+    let permit = permit.or(Err(ApiError::Busy(format!(
+        "{MAX_LISTENERS} listen to events already"
+    ))))?;
+    let start = (state.node.subscribe(), state.stopping.clone(), permit);
+    let events = stream::unfold(start, |(mut receiver, mut stopping, permit)| async move {
         let text = tokio::select! {
             received = receiver.recv() => match received {
                 Ok(event) => format!("data: {}\n\n", serde_json::to_string(&event).unwrap_or_default()),
@@ -168,12 +68,15 @@ pub(super) async fn events(state: Data<ApiState>) -> HttpResponse {
             () = tokio::time::sleep(KEEP_ALIVE) => ": alive\n\n".to_owned(),
             _ = stopping.changed() => return None,
         };
-        Some((Ok::<_, Infallible>(Bytes::from(text)), (receiver, stopping)))
+        Some((
+            Ok::<_, Infallible>(Bytes::from(text)),
+            (receiver, stopping, permit),
+        ))
     });
-    HttpResponse::Ok()
+    Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header(("cache-control", "no-cache"))
-        .streaming(events)
+        .streaming(events))
 }
 
 pub(super) async fn home(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
@@ -183,7 +86,9 @@ pub(super) async fn home(state: Data<ApiState>) -> Result<HttpResponse, ApiError
         status.name.as_deref().unwrap_or(&status.worker_id.to_string())
     ));
     overview(&mut html, &status);
-    html.push_str("<form action=/v1/record><label>Value of a key: <input name=key required></label> <button>show</button></form>");
+    html.push_str("<form action=/find><label>A key, or the id of a transaction or block: <input name=q required size=48></label> <button>find</button></form>");
+    waiting_transactions(&mut html, &state);
+    peers(&mut html, &state);
     html.push_str(
         "<h2>Blocks</h2><table><tr><th class=n>Index<th>Hash<th>Time<th class=n>Transactions<th>State</tr>",
     );
@@ -205,6 +110,67 @@ pub(super) async fn home(state: Data<ApiState>) -> Result<HttpResponse, ApiError
     html.push_str("</table><p>Read on: <a href=/docs/>the interface</a>, <a href=/metrics>metrics</a>.</p>");
     push(&mut html, format_args!("<script>{SCRIPT}</script>"));
     Ok(page(html))
+}
+
+fn waiting_transactions(html: &mut String, state: &ApiState) {
+    let mempool = state.node.mempool(WAITING_SHOWN);
+    if mempool.count == 0 {
+        return;
+    }
+    push(
+        html,
+        format_args!(
+            "<h2>Waiting</h2><p>{} transactions, {} bytes; the oldest:</p>",
+            mempool.count, mempool.bytes
+        ),
+    );
+    transactions_table(html, &mempool.transactions);
+}
+
+fn peers(html: &mut String, state: &ApiState) {
+    let view = peers_view(state);
+    if view.peers.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<h2>Other workers</h2><table><tr><th>Worker<th>Name<th>Heard<th>Connected<th class=n>Height<th class=n>Committed</tr>",
+    );
+    let yes = |is: bool| if is { "yes" } else { "<span class=waits>no</span>" };
+    for peer in view.peers {
+        push(
+            html,
+            format_args!(
+                "<tr><td><code>{}</code><td>{}<td>{}<td>{}<td class=n>{}<td class=n>{}</tr>",
+                peer.worker_id,
+                escape(peer.name.as_deref().unwrap_or_default()),
+                yes(peer.alive),
+                yes(peer.connected),
+                peer.height,
+                peer.committed
+            ),
+        );
+    }
+    html.push_str("</table>");
+}
+
+pub(super) fn transactions_table(html: &mut String, transactions: &[TransactionJson]) {
+    html.push_str("<table><tr><th>Transaction<th>Type<th>Sender<th class=n>Nonce<th>What</tr>");
+    for transaction in transactions {
+        let fields = Value::Object(transaction.fields.clone()).to_string();
+        let shown: String = fields.chars().take(FIELDS_SHOWN).collect();
+        push(
+            html,
+            format_args!(
+                "<tr><td><a href=/find?q={0}><code>{0}</code></a><td>{1}<td><code>{2}</code><td class=n>{3}<td><code>{4}</code></tr>",
+                transaction.id,
+                escape(&transaction.kind),
+                transaction.sender,
+                transaction.nonce,
+                escape(&shown)
+            ),
+        );
+    }
+    html.push_str("</table>");
 }
 
 fn overview(html: &mut String, status: &NodeStatus) {
@@ -253,41 +219,60 @@ fn overview(html: &mut String, status: &NodeStatus) {
     html.push_str("</dl>");
 }
 
-pub(super) async fn block(state: Data<ApiState>, height: Path<u64>) -> Result<HttpResponse, ApiError> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    from: u32,
+}
+
+pub(super) async fn block(
+    state: Data<ApiState>,
+    height: Path<u64>,
+    Query(asked): Query<Page>,
+) -> Result<HttpResponse, ApiError> {
     let height = Height::new(*height);
-    let found = state.node.store().hash_at(height)?;
-    let hash = found.ok_or_else(|| ApiError::NotFound(format!("there is no block {height} yet")))?;
-    let view = block_view(&state.node, &hash)?;
-    let mut html = start(&format!("block {height}"));
-    block_facts(&mut html, &view);
-    html.push_str("<table><tr><th>Transaction<th>Type<th>Sender<th class=n>Nonce<th>What</tr>");
-    for transaction in view.transactions.iter().take(TRANSACTIONS_SHOWN) {
-        let fields = Value::Object(transaction.fields.clone()).to_string();
-        let shown: String = fields.chars().take(300).collect();
-        push(
-            &mut html,
-            format_args!(
-                "<tr><td><a href=/v1/transactions/{0}><code>{0}</code></a><td>{1}<td><code>{2}</code><td class=n>{3}<td><code>{4}</code></tr>",
-                transaction.id,
-                escape(&transaction.kind),
-                transaction.sender,
-                transaction.nonce,
-                escape(&shown)
-            ),
-        );
-    }
-    html.push_str("</table>");
-    if view.transactions.len() > TRANSACTIONS_SHOWN {
-        push(
-            &mut html,
-            format_args!(
-                "<p>The first {TRANSACTIONS_SHOWN} of {}; <a href=/v1/blocks/{height}>all as JSON</a>.</p>",
-                view.transactions.len()
-            ),
-        );
-    }
-    html.push_str("<p><a href=/>back</a></p>");
+    let from = asked.from;
+    let html = super::routes::blocking(move || block_page(&state, height, from)).await?;
     Ok(page(html))
+}
+
+/// A block, with one page of its transactions: only these are read.
+fn block_page(state: &ApiState, height: Height, from: u32) -> Result<String, ApiError> {
+    let store = state.node.store().snapshot();
+    let unknown = || ApiError::NotFound(format!("there is no block {height} yet"));
+    let (hash, header) = store.header_at(height)?.ok_or_else(unknown)?;
+    let count = header.transaction_count;
+    let end = from.saturating_add(TRANSACTIONS_SHOWN).min(count);
+    let mut shown = Vec::new();
+    for index in from..end {
+        if let Some(transaction) = store.transaction(Place { height, index })? {
+            shown.push(to_json(&transaction, transaction.id()));
+        }
+    }
+    let mut html = start(&format!("block {height}"));
+    let view = block_header_view(header, hash, state.node.block_status(height));
+    block_facts(&mut html, &view);
+    push(&mut html, format_args!("<h2>{count} transactions</h2>"));
+    transactions_table(&mut html, &shown);
+    if from > 0 {
+        let before = from.saturating_sub(TRANSACTIONS_SHOWN);
+        push(
+            &mut html,
+            format_args!("<p><a href=/blocks/{height}?from={before}>earlier ones</a></p>"),
+        );
+    }
+    if end < count {
+        push(
+            &mut html,
+            format_args!("<p><a href=/blocks/{height}?from={end}>from {end} on</a></p>"),
+        );
+    }
+    push(
+        &mut html,
+        format_args!("<p><a href=/>back</a> · <a href=/v1/blocks/{height}>as JSON</a></p>"),
+    );
+    Ok(html)
 }
 
 fn block_facts(html: &mut String, view: &BlockView) {
@@ -310,7 +295,7 @@ fn block_facts(html: &mut String, view: &BlockView) {
     );
 }
 
-fn state_span(status: Status) -> &'static str {
+pub(super) fn state_span(status: Status) -> &'static str {
     match status {
         Status::Pending => "<span class=waits>pending</span>",
         Status::Included => "<span class=waits>included</span>",
@@ -319,7 +304,7 @@ fn state_span(status: Status) -> &'static str {
     }
 }
 
-fn start(title: &str) -> String {
+pub(super) fn start(title: &str) -> String {
     let title = escape(title);
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
@@ -327,19 +312,19 @@ fn start(title: &str) -> String {
     )
 }
 
-fn page(html: String) -> HttpResponse {
+pub(super) fn page(html: String) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
         .insert_header(("content-security-policy", "default-src 'self' 'unsafe-inline'"))
         .body(html)
 }
 
-fn push(html: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn push(html: &mut String, text: std::fmt::Arguments<'_>) {
     let written = html.write_fmt(text);
     debug_assert!(written.is_ok(), "writing into a string cannot fail");
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

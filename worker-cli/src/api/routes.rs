@@ -1,21 +1,19 @@
 //! The routes; the table of them stands in `types`.
 
+use super::body::Body;
 use super::error::ApiError;
 use super::json::{block_view, to_json, transaction_json};
 use super::types::{
     AccountView, CheckProgress, CheckRequest, Disconnected, DumpRequest, LeaderView, MineRequest, PeerView,
     PeersView, RecordVersion, RecordView, RecordsRequest, Status, TransactionView, TransactionsRequest,
 };
-use super::{ApiState, blocks, page};
+use super::{ApiState, blocks, find, metrics, openapi, page};
 use crate::machine::{ChainRead as _, Place};
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
-use actix_web::middleware::Next;
-use actix_web::web::{self, Bytes, Data, Json, Path, Query};
+use crate::node::RequestError;
+use actix_web::web::{self, Data, Json, Path, Query};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use block_chain_common::codec::decode;
-use block_chain_common::hash::{BlockHash, TxId, sha256};
+use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::history::prove_inclusion;
 use block_chain_common::keys::Address;
 use block_chain_common::limits::{MAX_BLOCK_TRANSACTIONS, MAX_REQUEST_BYTES};
@@ -39,15 +37,14 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .content_type_required(false);
     let json = json.error_handler(|error, _| match error {
         actix_web::error::JsonPayloadError::OverflowKnownLength { .. }
-        | actix_web::error::JsonPayloadError::Overflow { .. } => too_large().into(),
+        | actix_web::error::JsonPayloadError::Overflow { .. } => ApiError::TooLarge.into(),
         other => ApiError::Malformed(format!("the body cannot be read: {other}")).into(),
     });
     let query = web::QueryConfig::default()
         .error_handler(|error, _| ApiError::Malformed(format!("the query cannot be read: {error}")).into());
-    config
-        .app_data(json)
-        .app_data(query)
-        .app_data(web::PayloadConfig::new(MAX_REQUEST_BYTES));
+    let path = web::PathConfig::default()
+        .error_handler(|error, _| ApiError::Malformed(format!("the path cannot be read: {error}")).into());
+    config.app_data(json).app_data(query).app_data(path);
     config
         .route("/v1/status", web::get().to(status))
         .route("/v1/leader", web::get().to(leader))
@@ -70,47 +67,14 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
         .route("/v1/disconnect", web::post().to(disconnect))
         .route("/v1/stop", web::post().to(stop))
         .route("/v1/events", web::get().to(page::events))
-        .route("/metrics", web::get().to(page::metrics))
+        .route("/metrics", web::get().to(metrics::metrics))
         .route("/healthz", web::get().to(page::healthz))
-        .route("/readyz", web::get().to(page::healthz))
+        .route("/readyz", web::get().to(page::readyz))
+        .route("/find", web::get().to(find::find))
         .route("/blocks/{height}", web::get().to(page::block))
         .route("/", web::get().to(page::home));
-    page::configure_docs(config);
+    openapi::configure(config);
     config.default_service(web::to(not_found));
-}
-
-/// The cookie for what changes something, the host for everything.
-pub(super) async fn guard(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let refusal = request
-        .app_data::<Data<ApiState>>()
-        .and_then(|state| refusal(&request, state));
-    match refusal {
-        Some(error) => Ok(request
-            .into_response(error.error_response())
-            .map_into_right_body()),
-        None => Ok(next.call(request).await?.map_into_left_body()),
-    }
-}
-
-fn refusal(request: &ServiceRequest, state: &ApiState) -> Option<ApiError> {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if header("host").is_some_and(|host| !state.hosts.iter().any(|ours| ours == host)) {
-        return Some(ApiError::Forbidden(
-            "the request is for another host than this node",
-        ));
-    }
-    if request.method() == Method::GET || request.method() == Method::HEAD {
-        return None;
-    }
-    let given = header("authorization")
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .unwrap_or_default();
-    // Compared by their hashes, so that a difference in time says nothing of the cookie.
-    let same = sha256(&[given.as_bytes()]) == sha256(&[state.cookie.as_bytes()]);
-    (!same).then_some(ApiError::Forbidden("the node's cookie is missing or wrong"))
 }
 
 async fn status(state: Data<ApiState>) -> HttpResponse {
@@ -157,17 +121,16 @@ async fn records(state: Data<ApiState>, Json(body): Json<RecordsRequest>) -> Ans
     Ok(HttpResponse::Ok().json(state.node.submit_records(records).await?))
 }
 
-async fn transactions(state: Data<ApiState>, request: HttpRequest, body: Bytes) -> Answer {
+async fn transactions(state: Data<ApiState>, request: HttpRequest, body: Body) -> Answer {
     let kind = request
         .headers()
         .get("content-type")
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let decoded = if kind.starts_with("application/octet-stream") {
-        decode_batch(&body)?
+        decode_batch(&body.0)?
     } else {
-        let request: TransactionsRequest = serde_json::from_slice(&body)
-            .map_err(|error| ApiError::Malformed(format!("the body cannot be read: {error}")))?;
+        let request: TransactionsRequest = body.json()?;
         let decoded = request.transactions.iter().enumerate().map(|(index, text)| {
             let bytes =
                 hex::decode(text).map_err(|error| malformed_transaction(index, &error.to_string()))?;
@@ -217,26 +180,28 @@ fn malformed_transaction(index: usize, reason: &str) -> ApiError {
 }
 
 async fn transaction(state: Data<ApiState>, id: Path<String>) -> Answer {
-    let id: TxId = parse(&id)?;
+    let view = transaction_view(&state, parse(&id)?)?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+pub(super) fn transaction_view(state: &ApiState, id: TxId) -> Result<TransactionView, ApiError> {
     if let Some(checked) = state.node.pending(&id) {
-        let transaction = transaction_json(&checked);
-        let view = TransactionView {
-            transaction,
+        return Ok(TransactionView {
+            transaction: transaction_json(&checked),
             status: Status::Pending,
             block: None,
             block_hash: None,
             index: None,
-        };
-        return Ok(HttpResponse::Ok().json(view));
+        });
     }
-    let (place, found) = on_chain(&state, &id)?;
-    Ok(HttpResponse::Ok().json(TransactionView {
+    let (place, found) = on_chain(state, &id)?;
+    Ok(TransactionView {
         transaction: to_json(&found, id),
         status: state.node.block_status(place.height),
         block: Some(place.height),
         block_hash: state.node.store().hash_at(place.height)?,
         index: Some(place.index),
-    }))
+    })
 }
 
 fn on_chain(state: &ApiState, id: &TxId) -> Result<(Place, Transaction), ApiError> {
@@ -252,17 +217,14 @@ struct Limit {
     limit: Option<usize>,
 }
 
-async fn mempool(state: Data<ApiState>, Query(page): Query<Limit>) -> HttpResponse {
-    HttpResponse::Ok().json(state.node.mempool(page.limit.unwrap_or(1_000).min(MAX_PAGE)))
+async fn mempool(state: Data<ApiState>, Query(page): Query<Limit>) -> Answer {
+    let limit = page.limit.unwrap_or(1_000).min(MAX_PAGE);
+    let view = blocking(move || Ok(state.node.mempool(limit))).await?;
+    Ok(HttpResponse::Ok().json(view))
 }
 
-async fn mine(state: Data<ApiState>, body: Bytes) -> Answer {
-    let request: MineRequest = if body.is_empty() {
-        MineRequest::default()
-    } else {
-        serde_json::from_slice(&body)
-            .map_err(|error| ApiError::Malformed(format!("the body cannot be read: {error}")))?
-    };
+async fn mine(state: Data<ApiState>, body: Body) -> Answer {
+    let request: MineRequest = body.json_or_default()?;
     let wait = Duration::from_millis(request.wait_ms.unwrap_or(MINE_WAIT_MS));
     Ok(HttpResponse::Ok().json(state.node.mine(wait).await?))
 }
@@ -278,7 +240,8 @@ async fn block(state: Data<ApiState>, which: Path<String>) -> Answer {
     if state.node.store().header(&hash)?.is_none() {
         return Err(ApiError::NotFound(format!("there is no block {hash}")));
     }
-    Ok(HttpResponse::Ok().json(block_view(&state.node, &hash)?))
+    let view = blocking(move || Ok(block_view(&state.node, &hash)?)).await?;
+    Ok(HttpResponse::Ok().json(view))
 }
 
 #[derive(Deserialize)]
@@ -293,31 +256,37 @@ struct RecordQuery {
 async fn record(state: Data<ApiState>, Query(query): Query<RecordQuery>) -> Answer {
     let key = RecordKey::new(query.key.clone().into_bytes())
         .map_err(|error| ApiError::Malformed(format!("the key has {error}")))?;
+    // A key may have a megabyte of history a value: not on the thread that answers others.
+    let view = blocking(move || record_view(&state, &key, query)).await?;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+fn record_view(state: &ApiState, key: &RecordKey, query: RecordQuery) -> Result<RecordView, ApiError> {
     let unknown = || ApiError::NotFound(format!("there is no record {:?} on the chain", query.key));
-    let place = state.node.store().record(&key)?.ok_or_else(unknown)?;
-    let current = version(&state, place)?;
+    let place = state.node.store().record(key)?.ok_or_else(unknown)?;
+    let current = version(state, place)?;
     let history = if query.history {
         let places = state
             .node
             .store()
-            .record_history(&key, query.limit.unwrap_or(1_000).min(MAX_PAGE))?;
+            .record_history(key, query.limit.unwrap_or(1_000).min(MAX_PAGE))?;
         Some(
             places
                 .into_iter()
-                .map(|place| version(&state, place))
+                .map(|place| version(state, place))
                 .collect::<Result<Vec<_>, _>>()?,
         )
     } else {
         None
     };
-    Ok(HttpResponse::Ok().json(RecordView {
+    Ok(RecordView {
         key: query.key,
         current,
         history,
-    }))
+    })
 }
 
-fn version(state: &ApiState, place: Place) -> Result<RecordVersion, ApiError> {
+pub(super) fn version(state: &ApiState, place: Place) -> Result<RecordVersion, ApiError> {
     let lost = || {
         ApiError::NotFound(format!(
             "transaction {} of block {} is missing",
@@ -362,13 +331,13 @@ async fn account(state: Data<ApiState>, address: Path<String>) -> Answer {
 async fn receipt(state: Data<ApiState>, id: Path<String>) -> Answer {
     let id: TxId = parse(&id)?;
     if state.node.pending(&id).is_some() {
-        return Err(ApiError::Conflict(format!(
-            "transaction {id} is pending; a receipt needs a committed block"
-        )));
+        return Err(ApiError::NotCommitted {
+            what: format!("transaction {id}"),
+            status: Status::Pending,
+        });
     }
     let (place, transaction) = on_chain(&state, &id)?;
-    let made = web::block(move || make_receipt(&state, place, transaction)).await;
-    let made = made.or(Err(ApiError::Conflict("the node is stopping".to_owned())))??;
+    let made = blocking(move || make_receipt(&state, place, transaction)).await?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; charset=utf-8")
         .body(made.to_text()))
@@ -376,12 +345,9 @@ async fn receipt(state: Data<ApiState>, id: Path<String>) -> Answer {
 
 fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Result<Receipt, ApiError> {
     let store = state.node.store().snapshot();
-    let not_yet = || {
-        let status = format!("{:?}", state.node.block_status(place.height)).to_lowercase();
-        ApiError::Conflict(format!(
-            "block {} is {status}; a receipt needs a committed block",
-            place.height
-        ))
+    let not_yet = || ApiError::NotCommitted {
+        what: format!("block {}", place.height),
+        status: state.node.block_status(place.height),
     };
     let covering = store
         .checkpoint_covering(place.height.get().saturating_add(1))?
@@ -416,6 +382,10 @@ fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Res
 }
 
 async fn peers(state: Data<ApiState>) -> HttpResponse {
+    HttpResponse::Ok().json(peers_view(&state))
+}
+
+pub(super) fn peers_view(state: &ApiState) -> PeersView {
     let me = state.node.status().public_key;
     let connected = state.node.connected();
     let members = state
@@ -436,19 +406,14 @@ async fn peers(state: Data<ApiState>) -> HttpResponse {
             committed: member.committed,
         })
         .collect();
-    HttpResponse::Ok().json(PeersView {
+    PeersView {
         count: peers.len(),
         peers,
-    })
+    }
 }
 
-async fn check(state: Data<ApiState>, body: Bytes) -> Answer {
-    let request: CheckRequest = if body.is_empty() {
-        CheckRequest::default()
-    } else {
-        serde_json::from_slice(&body)
-            .map_err(|error| ApiError::Malformed(format!("the body cannot be read: {error}")))?
-    };
+async fn check(state: Data<ApiState>, body: Body) -> Answer {
+    let request: CheckRequest = body.json_or_default()?;
     let report = crate::check::run(&state.node, request.repair, &state.check).await;
     Ok(HttpResponse::Ok().json(report.map_err(ApiError::Conflict)?))
 }
@@ -481,16 +446,20 @@ async fn stop(state: Data<ApiState>) -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({}))
 }
 
-fn parse<T: std::str::FromStr>(text: &str) -> Result<T, ApiError>
+/// Runs what reads much from the disk where it holds up no other request.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = web::block(work).await;
+    done.or(Err(ApiError::Request(RequestError::Stopping)))?
+}
+
+pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, ApiError>
 where
     T::Err: std::fmt::Display,
 {
     text.parse()
         .map_err(|error: T::Err| ApiError::Malformed(error.to_string()))
-}
-
-fn too_large() -> ApiError {
-    ApiError::TooLarge(format!("the body has more than {MAX_REQUEST_BYTES} bytes"))
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {

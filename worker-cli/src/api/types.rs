@@ -21,6 +21,7 @@
 //! | `POST /v1/disconnect` | → [`Disconnected`]; the node then stops |
 //! | `POST /v1/stop` | → `{}`; the node stops without leaving the network |
 //! | `GET /v1/events` | server-sent events |
+//! | `GET /find?q=KEY or ID` | a page for people |
 //!
 //! Everything but GET needs `Authorization: Bearer <content of api.cookie in the data directory>`.
 
@@ -42,6 +43,19 @@ pub enum Status {
     Committed,
     /// A majority has cosigned the checkpoint.
     Final,
+}
+
+impl Status {
+    /// As it is written in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Included => "included",
+            Self::Committed => "committed",
+            Self::Final => "final",
+        }
+    }
 }
 
 /// A transaction as people and programs read it.
@@ -88,7 +102,7 @@ pub struct BlockView {
     pub producer: Address,
     /// How far it is agreed to.
     pub status: Status,
-    /// Its transactions.
+    /// Its transactions. The last field: a stream of blocks writes them one by one.
     pub transactions: Vec<TransactionJson>,
 }
 

@@ -12,7 +12,8 @@ use futures_util::future::join_all;
 
 pub(super) async fn run(node: &NodeHandle) -> (Vec<ReplicaCheck>, Option<CoordinatorCheck>) {
     let Some(view) = node.chain_view() else {
-        return (Vec::new(), None);
+        // The coordinator was never heard: no other replica is known.
+        return (vec![own(node)], None);
     };
     let replicas = join_all(
         view.members
@@ -39,8 +40,24 @@ fn coordinator(node: &NodeHandle, view: &ChainView) -> Option<CoordinatorCheck> 
     Some(CoordinatorCheck { size, same })
 }
 
-async fn replica(node: &NodeHandle, member: &Member) -> ReplicaCheck {
+fn own(node: &NodeHandle) -> ReplicaCheck {
     let status = node.status();
+    let (height, hash) = node.store().head();
+    ReplicaCheck {
+        worker_id: status.worker_id,
+        name: status.name,
+        height,
+        hash,
+        committed: Height::new(status.committed_size.saturating_sub(1)),
+        verdict: Verdict::Same,
+        first_difference: None,
+    }
+}
+
+async fn replica(node: &NodeHandle, member: &Member) -> ReplicaCheck {
+    if member.public_key == node.status().public_key {
+        return own(node);
+    }
     let mut report = ReplicaCheck {
         worker_id: member.worker_id,
         name: member.name.clone(),
@@ -50,11 +67,6 @@ async fn replica(node: &NodeHandle, member: &Member) -> ReplicaCheck {
         verdict: Verdict::Same,
         first_difference: None,
     };
-    if member.public_key == status.public_key {
-        (report.height, report.hash) = node.store().head();
-        report.committed = Height::new(status.committed_size.saturating_sub(1));
-        return report;
-    }
     match compare(node, member).await {
         Ok(Compared {
             height,
@@ -96,9 +108,12 @@ async fn compare(node: &NodeHandle, member: &Member) -> Result<Compared, String>
     loop {
         let heights = sample(low, high);
         let answers = node
-            .peer_hashes(member.public_key, heights)
+            .peer_hashes(member.public_key, heights.clone())
             .await
             .map_err(|error| error.to_string())?;
+        if !answers.iter().map(|(height, _)| height).eq(&heights) {
+            return Err("it answers for other heights than it was asked for".to_owned());
+        }
         let mut narrowed = (low, low);
         for (height, hash) in &answers {
             let ours = node.store().hash_at(*height).map_err(|error| error.to_string())?;
@@ -118,7 +133,8 @@ async fn compare(node: &NodeHandle, member: &Member) -> Result<Compared, String>
         if let Some(end) = end {
             narrowed = (same, end.get());
         }
-        if narrowed.1.saturating_sub(narrowed.0) <= 1 {
+        // No progress is an answer that no chain gives; the first difference found stands.
+        if narrowed.1.saturating_sub(narrowed.0) <= 1 || narrowed == (low, high) {
             break;
         }
         (low, high) = narrowed;

@@ -1,49 +1,80 @@
-//! This replica alone: headers, links, proofs, Merkle and history roots, signatures, indexes, state, checkpoint.
+//! This replica alone: headers, links, proofs, Merkle and history roots, signatures, indexes, state, checkpoints, mempool.
+//!
+//! A block whose header and body are sound is executed again; where one is not, and is not put right, the blocks after it
+//! are still checked as far as their headers lead, and the state by its digest alone.
 
+use super::CheckState;
+use super::restore::Restore;
 use crate::api::types::{LocalCheck, LocalFault};
 use crate::machine::{ChainRead as _, Place};
 use crate::node::NodeHandle;
-use crate::storage::{StorageError, Store};
-use block_chain_common::block::{Block, ChainTip, CheckedBlock, CheckedHeader};
+use crate::storage::{ScratchState, StorageError, Store};
+use block_chain_common::block::{
+    Block, ChainTip, CheckedBlock, CheckedHeader, CompletedNodes, connect_block,
+};
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::{BlockHash, Digest};
 use block_chain_common::history::HistoryNodes as _;
-use block_chain_common::quantity::Height;
+use block_chain_common::quantity::{Height, Timestamp};
 use block_chain_common::state::LatticeHash;
-use block_chain_common::transaction::Transaction;
+use block_chain_common::transaction::{Payload, Transaction, check_transactions};
+use std::borrow::Cow;
 
 /// Faults that are told; where there are more the store is lost anyway.
-const MAX_FAULTS: usize = 100;
+pub(super) const MAX_FAULTS: usize = 100;
+/// Signatures of transactions that wait, verified at a time.
+const BATCH: usize = 1_000;
 
-struct Check<'a> {
-    node: &'a NodeHandle,
-    store: Store,
-    report: LocalCheck,
-    checkpoint: Option<Checkpoint>,
+/// The state as the blocks so far give it.
+pub(super) struct Replay {
+    pub(super) state: ScratchState,
+    pub(super) hash: LatticeHash,
 }
 
-pub(super) fn check(node: &NodeHandle, progress: impl Fn(u64, u64)) -> LocalCheck {
-    let store = node.store().snapshot();
-    let report = LocalCheck {
-        blocks_checked: 0,
-        transactions_checked: 0,
-        errors: Vec::new(),
-        repaired: Vec::new(),
-    };
+pub(super) struct Check<'a> {
+    pub(super) node: &'a NodeHandle,
+    pub(super) store: Store,
+    pub(super) report: LocalCheck,
+    pub(super) replay: Option<Replay>,
+    progress: &'a CheckState,
+    restore: Option<Restore>,
+}
+
+/// A block that is sound in itself and follows the one before it.
+pub(super) struct Judged {
+    pub(super) block: CheckedBlock,
+    pub(super) tip: ChainTip,
+    pub(super) nodes: CompletedNodes,
+}
+
+pub(super) fn check(
+    node: &NodeHandle,
+    progress: &CheckState,
+    repair: Option<tokio::runtime::Handle>,
+) -> Result<LocalCheck, String> {
     let mut check = Check {
         node,
-        store,
-        report,
-        checkpoint: None,
+        store: node.store().snapshot(),
+        report: LocalCheck {
+            blocks_checked: 0,
+            transactions_checked: 0,
+            errors: Vec::new(),
+            repaired: Vec::new(),
+        },
+        replay: None,
+        progress,
+        restore: repair.map(Restore::new),
     };
-    check.read_checkpoint();
-    check.blocks(progress);
-    check.report
+    check.begin_replay();
+    check.committed();
+    check.blocks()?;
+    check.mempool();
+    Ok(check.report)
 }
 
 impl Check<'_> {
-    fn fault(&mut self, height: Option<Height>, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, height: Option<Height>, message: impl Into<String>) {
         if self.report.errors.len() < MAX_FAULTS {
             self.report.errors.push(LocalFault {
                 height,
@@ -52,48 +83,107 @@ impl Check<'_> {
         }
     }
 
-    fn read_checkpoint(&mut self) {
-        let Some(stored) = self.store.committed() else {
-            return;
-        };
-        match Checkpoint::verify(&stored.note, &self.node.chain_id(), &self.node.coordinator_key()) {
-            Ok((checkpoint, _)) => self.checkpoint = Some(checkpoint),
-            Err(error) => self.fault(None, format!("the stored checkpoint: {error}")),
+    fn begin_replay(&mut self) {
+        let genesis = self.node.spec().genesis_state();
+        let begun = ScratchState::create(&self.node.0.data_dir).and_then(|state| {
+            state.apply(genesis)?;
+            Ok(Replay {
+                state,
+                hash: genesis.hash_after().clone(),
+            })
+        });
+        match begun {
+            Ok(replay) => self.replay = Some(replay),
+            Err(error) => self.fault(None, format!("the state cannot be computed again: {error}")),
         }
     }
 
     /// From genesis up; the tip is computed here, not read, so every link, target and history root is.
-    fn blocks(&mut self, progress: impl Fn(u64, u64)) {
-        let (head, _) = self.store.head();
-        let total = head.get().saturating_add(1);
-        let genesis = self.node.spec().genesis().header.hash();
-        if self.store.hash_at(Height::ZERO).ok().flatten() != Some(genesis) {
-            self.fault(Some(Height::ZERO), "the first block is not this chain's");
-        }
+    fn blocks(&mut self) -> Result<(), String> {
+        let total = self.store.head().0.get().saturating_add(1);
+        self.genesis();
         let mut tip = ChainTip::genesis(self.node.spec());
-        self.report.blocks_checked = 1;
         let mut digest = self.node.spec().genesis().header.state_digest;
-        self.check_root(&tip);
+        self.report.blocks_checked = 1;
+        self.checkpoints(&tip);
         for height in (1..total).map(Height::new) {
-            match self.block(height, &tip) {
-                Ok((next, state_digest)) => {
-                    tip = next;
-                    digest = state_digest;
-                    self.check_root(&tip);
-                }
-                Err(message) => {
-                    self.fault(Some(height), message);
-                    // What follows cannot be judged without this header, unless the stored one still fits.
-                    match self.tip_after_fault(height, &tip) {
-                        Some((next, state_digest)) => (tip, digest) = (next, state_digest),
-                        None => return,
-                    }
-                }
+            if self.progress.is_cancelled() {
+                return Err("the node is stopping".to_owned());
             }
+            let Some((next, state_digest)) = self.block(height, &tip) else {
+                self.fault(
+                    Some(height),
+                    "the blocks after it cannot be judged until it is put right",
+                );
+                return Ok(());
+            };
+            (tip, digest) = (next, state_digest);
+            self.checkpoints(&tip);
             self.report.blocks_checked = self.report.blocks_checked.saturating_add(1);
-            progress(height.get(), total);
+            self.progress.at(height.get().saturating_add(1), total);
         }
-        self.check_state(digest);
+        self.state(tip, digest);
+        Ok(())
+    }
+
+    fn genesis(&mut self) {
+        let genesis = &self.node.spec().genesis().header;
+        let (zero, hash) = (Height::ZERO, genesis.hash());
+        if self.store.hash_at(zero).ok().flatten() != Some(hash) {
+            self.fault(Some(zero), "the first block is not this chain's");
+        }
+        match self.store.header(&hash) {
+            Ok(Some(stored)) if stored.header == *genesis => {}
+            Ok(Some(_)) => self.fault(Some(zero), "its header is not this chain's first"),
+            Ok(None) => self.fault(Some(zero), "its header is missing"),
+            Err(error) => self.fault(Some(zero), error.to_string()),
+        }
+    }
+
+    /// The tip with the block and its state digest; `None` where nothing after it can be judged.
+    fn block(&mut self, height: Height, tip: &ChainTip) -> Option<(ChainTip, Digest)> {
+        let judged = self.judge(height, tip);
+        let (judged, damaged) = match judged {
+            Ok(judged) => {
+                let leads = self.leads_to(&judged);
+                (Some(judged), leads.err())
+            }
+            Err(message) => (None, Some(message)),
+        };
+        let judged = match damaged {
+            None => judged,
+            Some(message) => {
+                self.fault(Some(height), message);
+                self.put_right(height, tip, judged)
+            }
+        };
+        let Some(judged) = judged else {
+            // Without the block's transactions the state after it is not known.
+            self.replay = None;
+            let header = self.header(height).ok()?;
+            let (next, _) = tip.extend(&header, self.node.spec()).ok()?;
+            return Some((next, header.header().state_digest));
+        };
+        let count = u64::from(judged.block.header().transaction_count);
+        self.report.transactions_checked = self.report.transactions_checked.saturating_add(count);
+        let digest = judged.block.header().state_digest;
+        if let Err(message) = self.execute(&judged.block, tip) {
+            self.fault(Some(height), message);
+            self.replay = None;
+        }
+        Some((judged.tip, digest))
+    }
+
+    fn put_right(&mut self, height: Height, tip: &ChainTip, sound: Option<Judged>) -> Option<Judged> {
+        let Some(restore) = self.restore.clone() else {
+            return sound;
+        };
+        let (restored, done) = restore.block(self, height, tip, sound);
+        match done {
+            Ok(()) => self.report.repaired.push(height),
+            Err(message) => tracing::error!(%height, message, "a block cannot be put right"),
+        }
+        restored
     }
 
     fn header(&self, height: Height) -> Result<CheckedHeader, String> {
@@ -102,77 +192,173 @@ impl Check<'_> {
             .hash_at(height)
             .map_err(|error| error.to_string())?
             .ok_or("its hash is missing")?;
+        self.header_of(hash)
+    }
+
+    fn header_of(&self, hash: BlockHash) -> Result<CheckedHeader, String> {
         let stored = self
             .store
             .header(&hash)
             .map_err(|error| error.to_string())?
-            .ok_or("its header is missing")?;
+            .ok_or_else(|| format!("its header, {hash}, is missing"))?;
         let header =
             CheckedHeader::check(stored.header, self.node.chain_id()).map_err(|error| error.to_string())?;
-        same_hash(header.hash(), hash)?;
-        Ok(header)
+        if header.hash() == hash {
+            Ok(header)
+        } else {
+            let found = header.hash();
+            Err(format!("its header hashes to {found}, it is stored as {hash}"))
+        }
     }
 
-    fn tip_after_fault(&self, height: Height, tip: &ChainTip) -> Option<(ChainTip, Digest)> {
-        let header = self.header(height).ok()?;
-        let (next, _) = tip.extend(&header, self.node.spec()).ok()?;
-        Some((next, header.header().state_digest))
+    /// The block as it is stored at a height, where it keeps every rule but those of the state.
+    pub(super) fn judge(&self, height: Height, tip: &ChainTip) -> Result<Judged, String> {
+        let hash = self
+            .store
+            .hash_at(height)
+            .map_err(|error| error.to_string())?
+            .ok_or("its hash is missing")?;
+        self.judge_stored(hash, tip)
     }
 
-    fn block(&mut self, height: Height, tip: &ChainTip) -> Result<(ChainTip, Digest), String> {
-        let header = self.header(height)?;
-        let (next, nodes) = tip
-            .extend(&header, self.node.spec())
-            .map_err(|error| error.to_string())?;
-        let hash = header.hash();
-        let transactions: Result<Vec<Transaction>, StorageError> =
-            self.store.stream_transactions(height, &hash).collect();
+    /// The block as it is stored under a hash.
+    pub(super) fn judge_stored(&self, hash: BlockHash, tip: &ChainTip) -> Result<Judged, String> {
+        let header = self.header_of(hash)?.header().clone();
+        let stored = self.store.stream_transactions(header.height, &hash);
+        // One more than is right is enough to say so.
+        let most = usize::try_from(header.transaction_count)
+            .unwrap_or(usize::MAX)
+            .saturating_add(1);
+        let transactions: Result<Vec<Transaction>, StorageError> = stored.take(most).collect();
         let transactions = transactions.map_err(|error| error.to_string())?;
-        let digest = header.header().state_digest;
-        let count = transactions.len();
-        let block = Block {
-            header: header.header().clone(),
-            transactions: BoundedVec::new(transactions).map_err(|error| format!("its body has {error}"))?,
-        };
-        let checked = CheckedBlock::check(block, self.node.chain_id()).map_err(|error| error.to_string())?;
-        for (transaction, index) in checked.transactions().iter().zip(0_u32..) {
-            let place = self
-                .store
-                .place(&transaction.id())
-                .map_err(|error| error.to_string())?;
-            if place != Some(Place { height, index }) {
+        let transactions = BoundedVec::new(transactions).map_err(|error| format!("its body has {error}"))?;
+        self.judge_block(Block { header, transactions }, tip)
+    }
+
+    pub(super) fn judge_block(&self, block: Block, tip: &ChainTip) -> Result<Judged, String> {
+        let block = CheckedBlock::check(block, self.node.chain_id()).map_err(|error| error.to_string())?;
+        let (tip, nodes) = tip
+            .extend(block.checked_header(), self.node.spec())
+            .map_err(|error| error.to_string())?;
+        Ok(Judged { block, tip, nodes })
+    }
+
+    /// Whether everything that leads to a sound block does: summed work, indexes, history nodes.
+    fn leads_to(&self, judged: &Judged) -> Result<(), String> {
+        let text = |error: StorageError| error.to_string();
+        let Judged { block, tip, nodes } = judged;
+        let height = block.header().height;
+        let stored = self.store.header(&block.hash()).map_err(text)?;
+        if stored.is_none_or(|stored| stored.work != tip.work) {
+            return Err("the work summed up to it is damaged".to_owned());
+        }
+        for (transaction, index) in block.transactions().iter().zip(0_u32..) {
+            let place = Place { height, index };
+            if self.store.place(&transaction.id()).map_err(text)? != Some(place) {
                 return Err(format!("the index does not lead to transaction {index}"));
+            }
+            if let Payload::Put { key, .. } = &transaction.transaction().payload
+                && !self.store.has_key_history(key, place).map_err(text)?
+            {
+                return Err(format!(
+                    "the history of its key does not lead to transaction {index}"
+                ));
             }
         }
         for (place, node) in nodes {
-            if self.store.node(place).map_err(|error| error.to_string())? != Some(node) {
+            if self.store.node(*place).map_err(text)? != Some(*node) {
                 return Err(format!(
                     "node {} at level {} of the history tree is not that of the headers",
                     place.index, place.level
                 ));
             }
         }
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        self.report.transactions_checked = self.report.transactions_checked.saturating_add(count);
-        Ok((next, digest))
+        Ok(())
     }
 
-    fn check_root(&mut self, tip: &ChainTip) {
-        let Some(checkpoint) = self
-            .checkpoint
-            .filter(|checkpoint| checkpoint.size == tip.frontier.size())
-        else {
-            return;
+    /// Executes a block again; its state digest must be that of the state after it.
+    pub(super) fn execute(&mut self, block: &CheckedBlock, tip: &ChainTip) -> Result<(), String> {
+        let Some(replay) = &mut self.replay else {
+            return Ok(());
         };
-        if checkpoint.root != tip.frontier.root() || checkpoint.block != tip.hash {
-            self.fault(
-                Some(tip.height),
-                "the committed checkpoint is not that of this chain",
-            );
+        let view = (&replay.state, &replay.hash);
+        // It was on time when it came.
+        let now = Timestamp::new(u64::MAX);
+        let connected = connect_block(block.clone(), tip, self.node.spec(), view, now);
+        let connected = connected.map_err(|error| error.to_string())?;
+        let delta = connected.delta();
+        replay.state.apply(delta).map_err(|error| error.to_string())?;
+        replay.hash = delta.hash_after().clone();
+        let height = block.header().height;
+        let committed = self.store.committed().map_or(0, |checkpoint| checkpoint.size);
+        if height.get() >= committed && self.store.undo(&block.hash()) != Ok(Some(delta.clone())) {
+            self.fault(Some(height), "what is kept to undo it is damaged");
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        let kept = [self.store.committed(), self.store.final_checkpoint()];
+        for stored in kept.into_iter().flatten() {
+            match self.store.checkpoints_at(stored.size) {
+                Ok(all) if all.contains(&stored) => {}
+                Ok(_) => self.fault(
+                    None,
+                    format!("the checkpoint of {} blocks is not stored as such", stored.size),
+                ),
+                Err(error) => self.fault(None, error.to_string()),
+            }
         }
     }
 
-    fn check_state(&mut self, expected: Digest) {
+    /// Every checkpoint stored for the blocks so far is signed by the coordinator and is theirs.
+    fn checkpoints(&mut self, tip: &ChainTip) {
+        let size = tip.frontier.size();
+        let stored = match self.store.checkpoints_at(size) {
+            Ok(stored) => stored,
+            Err(error) => return self.fault(Some(tip.height), error.to_string()),
+        };
+        for checkpoint in stored {
+            let (chain, key) = (self.node.chain_id(), self.node.coordinator_key());
+            let message = match Checkpoint::verify(&checkpoint.note, &chain, &key) {
+                Err(error) => Cow::from(format!("the checkpoint stored with it: {error}")),
+                Ok((found, _)) if found.size != size || checkpoint.size != size => {
+                    Cow::from("the checkpoint stored with it is for another size")
+                }
+                Ok((found, _)) if found.root != tip.frontier.root() || found.block != tip.hash => {
+                    Cow::from("the checkpoint stored with it is not that of this chain")
+                }
+                Ok(_) => continue,
+            };
+            self.fault(Some(tip.height), message);
+        }
+    }
+
+    /// The state as it is stored, against the blocks.
+    fn state(&mut self, tip: ChainTip, expected: Digest) {
+        if self.store.state_hash().map(|stored| stored.digest()) != Ok(expected) {
+            self.fault(None, "the running hash of the state is damaged");
+        }
+        let Some(replay) = &self.replay else {
+            return self.state_by_digest(expected);
+        };
+        match self.store.state_differences(&replay.state, MAX_FAULTS) {
+            Ok(differences) => {
+                for difference in differences {
+                    self.fault(None, difference.describe());
+                }
+            }
+            Err(error) => self.fault(None, error.to_string()),
+        }
+        if let Some(restore) = self.restore.clone().filter(|_| !self.report.errors.is_empty())
+            && let Err(message) = restore.state(self, tip)
+        {
+            tracing::error!(message, "the state cannot be put right");
+        }
+    }
+
+    /// The state could not be computed again, so its entries are only hashed.
+    fn state_by_digest(&mut self, expected: Digest) {
         let mut hash = LatticeHash::default();
         for entry in self.store.state_entries() {
             match entry {
@@ -180,27 +366,30 @@ impl Check<'_> {
                 Err(error) => return self.fault(None, error.to_string()),
             }
         }
-        if hash.digest() != expected {
+        let found = hash.digest();
+        if found != expected {
             self.fault(
                 None,
-                format!(
-                    "the state's digest is {}, the head says {expected}",
-                    hash.digest()
-                ),
+                format!("the state's digest is {found}, the head says {expected}"),
             );
         }
-        if self.store.state_hash().map(|stored| stored.digest()) != Ok(expected) {
-            self.fault(None, "the running hash of the state is damaged");
-        }
     }
-}
 
-fn same_hash(found: BlockHash, expected: BlockHash) -> Result<(), String> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(format!(
-            "its header hashes to {found}, it is stored as {expected}"
-        ))
+    fn mempool(&mut self) {
+        let waiting = match self.store.mempool() {
+            Ok(waiting) => waiting,
+            Err(error) => return self.fault(None, error.to_string()),
+        };
+        for batch in waiting.chunks(BATCH) {
+            let transactions = batch.iter().map(|(_, tx)| tx.transaction().clone()).collect();
+            let checked = check_transactions(transactions, self.node.chain_id());
+            for ((sequence, _), error) in batch
+                .iter()
+                .zip(checked)
+                .filter_map(|(tx, c)| Some((tx, c.err()?)))
+            {
+                self.fault(None, format!("transaction {sequence} that waits: {error}"));
+            }
+        }
     }
 }

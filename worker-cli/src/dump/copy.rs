@@ -1,28 +1,48 @@
-//! Copying: batches of committed blocks by `COPY`, with the watermark in the same transaction.
+//! A connection that copies one chain: a batch is one transaction, which sets the watermark too.
+//!
+//! The watermark's row is locked first, so of several workers that copy a chain into one database one copies a batch and
+//! the others go on from where it stands then. Whatever ends the connection, the batch is there wholly or not at all.
 
-use super::rows::{Rows, SCHEMA, SCHEMA_VERSION, as_json, as_text, record_cells, value_cells};
-use super::{DatabaseUrl, DumpError};
+use super::batch::{self, Moved, Piece, Tail, to_sql};
+use super::connect::{Connections, DatabaseUrl};
+use super::values::Encoding;
+use super::{DumpError, schema};
 use crate::api::types::DumpStatus;
 use crate::machine::ChainRead as _;
 use crate::node::NodeHandle;
-use block_chain_common::hash::BlockHash;
-use block_chain_common::header::Header;
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Height;
-use block_chain_common::transaction::{Payload, Transaction};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use std::collections::BTreeMap;
 use std::pin::pin;
-use tokio_postgres::{Client, Transaction as SqlTransaction};
+use tokio::sync::mpsc::Receiver;
+use tokio_postgres::{Client, Transaction};
 
-/// A batch ends with the block that reaches either of these.
-const BATCH_TRANSACTIONS: usize = 20_000;
-const BATCH_BYTES: usize = 8 * 1_048_576;
-/// What one message to the server carries.
-const CHUNK_BYTES: usize = 262_144;
-/// Serialises the set-up of the tables among workers; an arbitrary number of this program's own.
-const SETUP_LOCK: i64 = 0x626c_6f63_6b63_6861;
+const COPY_TRANSACTIONS: &str = "COPY transactions (chain, height, index, id, type, sender, nonce, key, key_bytes, value, \
+                                 value_bytes, value_json, recipient, amount, role) FROM STDIN (FORMAT binary)";
+const COPY_BLOCKS: &str = "COPY blocks (chain, height, hash, previous_hash, merkle_root, time, producer, transactions) \
+                           FROM STDIN (FORMAT binary)";
+/// Of the batch's records those that it does not set again itself: no value is sent or parsed twice.
+const UPSERT_RECORDS: &str = "INSERT INTO key_values \
+     SELECT chain, key_bytes, key, value, value_bytes, value_json, height, index FROM transactions t \
+     WHERE chain = $1 AND height >= $2 AND height < $3 AND type = 'put'";
+const NOT_OVERWRITTEN: &str = " AND NOT EXISTS \
+     (SELECT FROM unnest($4::bigint[], $5::int[]) AS o (height, index) WHERE o.height = t.height AND o.index = t.index)";
+const ON_CONFLICT: &str = " ON CONFLICT (chain, key_bytes) DO UPDATE SET key = EXCLUDED.key, value = EXCLUDED.value, \
+     value_bytes = EXCLUDED.value_bytes, value_json = EXCLUDED.value_json, height = EXCLUDED.height, \
+     index = EXCLUDED.index";
+const UPSERT_WALLETS: &str = "INSERT INTO wallets SELECT $1, address, balance::numeric, stake::numeric, releasing::numeric \
+     FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS moved (address, balance, stake, releasing) \
+     ON CONFLICT (chain, address) DO UPDATE SET balance = wallets.balance + EXCLUDED.balance, \
+     stake = wallets.stake + EXCLUDED.stake, releasing = wallets.releasing + EXCLUDED.releasing";
+const UPSERT_RELEASES: &str = "INSERT INTO wallet_releases SELECT $1, free_from, address, amount::numeric \
+     FROM unnest($2::bigint[], $3::text[], $4::text[]) AS added (free_from, address, amount) \
+     ON CONFLICT (chain, free_from, address) DO UPDATE SET amount = wallet_releases.amount + EXCLUDED.amount";
+const RELEASE: &str = "WITH due AS (DELETE FROM wallet_releases WHERE chain = $1 AND free_from <= $2 \
+     RETURNING address, amount), sums AS (SELECT address, sum(amount) AS amount FROM due GROUP BY address) \
+     UPDATE wallets SET balance = balance + sums.amount, releasing = releasing - sums.amount FROM sums \
+     WHERE wallets.chain = $1 AND wallets.address = sums.address";
 
 /// A connection that copies one chain.
 pub(super) struct Session {
@@ -30,35 +50,45 @@ pub(super) struct Session {
     node: NodeHandle,
     shown: String,
     chain: String,
+    encoding: Encoding,
     blocks: u64,
     transactions: u64,
+    /// What is read ahead: from the block at `blocks` on, up to a size.
+    ahead: Option<(Receiver<Result<Piece, DumpError>>, u64)>,
 }
 
-#[derive(Default)]
-struct Batch {
-    blocks: Rows,
-    transactions: Rows,
-    records: BTreeMap<Vec<u8>, (Vec<u8>, Height, u32)>,
-    wallets: BTreeMap<Address, [i128; 3]>,
-    block_count: u64,
-    transaction_count: u64,
-    last: BlockHash,
+struct Watermark {
+    blocks: u64,
+    transactions: u64,
+    hash: String,
 }
 
 impl Session {
     /// Connects, sets the tables up, and reads the watermark.
-    pub(super) async fn open(url: &DatabaseUrl, node: &NodeHandle) -> Result<Self, DumpError> {
-        let client = url.connect().await?;
+    pub(super) async fn open(
+        url: &DatabaseUrl,
+        node: &NodeHandle,
+        connections: &mut Connections,
+    ) -> Result<Self, DumpError> {
         let chain = node.chain_id().to_string();
+        let name = &node.spec().spec().name;
+        let encoding = schema::prepare(connections.open(url).await?, url, &chain, name).await?;
+        let client = connections.open(url).await?;
+        let (shown, node) = (url.shown(), node.clone());
         let mut session = Self {
             client,
-            node: node.clone(),
-            shown: url.shown(),
+            node,
+            shown,
             chain,
+            encoding,
             blocks: 0,
             transactions: 0,
+            ahead: None,
         };
-        session.set_up().await?;
+        let select = "SELECT blocks, transactions, hash FROM dump_watermarks WHERE chain = $1";
+        let row = session.client.query_one(select, &[&session.chain]).await;
+        let mark = Watermark::from_row(&row.map_err(|error| session.failed(&error))?);
+        session.go_on_from(&mark)?;
         Ok(session)
     }
 
@@ -66,67 +96,10 @@ impl Session {
         failed(&self.shown, error)
     }
 
-    async fn set_up(&mut self) -> Result<(), DumpError> {
-        let shown = self.shown.clone();
-        let error = |e: tokio_postgres::Error| failed(&shown, &e);
-        let transaction = self.client.transaction().await.map_err(error)?;
-        transaction
-            .execute("SELECT pg_advisory_xact_lock($1)", &[&SETUP_LOCK])
-            .await
-            .map_err(error)?;
-        // "IF NOT EXISTS" says so in a notice, which is of no interest.
-        transaction
-            .batch_execute("SET LOCAL client_min_messages = warning")
-            .await
-            .map_err(error)?;
-        transaction.batch_execute(SCHEMA).await.map_err(error)?;
-        let version = transaction
-            .query_opt("SELECT max(version) FROM block_chain_schema", &[])
-            .await
-            .map_err(error)?;
-        match version.and_then(|row| row.get::<_, Option<i32>>(0)) {
-            Some(found) if found > SCHEMA_VERSION => {
-                return Err(DumpError::NewerSchema {
-                    found,
-                    known: SCHEMA_VERSION,
-                });
-            }
-            Some(_) => {}
-            None => {
-                let insert = "INSERT INTO block_chain_schema VALUES ($1)";
-                transaction
-                    .execute(insert, &[&SCHEMA_VERSION])
-                    .await
-                    .map_err(error)?;
-            }
-        }
-        let name = &self.node.spec().spec().name;
-        let insert = "INSERT INTO chains VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        transaction
-            .execute(insert, &[&self.chain, name])
-            .await
-            .map_err(error)?;
-        let insert = "INSERT INTO dump_watermarks VALUES ($1, 0, 0, '') ON CONFLICT DO NOTHING";
-        transaction.execute(insert, &[&self.chain]).await.map_err(error)?;
-        let mark = lock_watermark(&transaction, &self.chain, &shown).await?;
-        transaction.commit().await.map_err(error)?;
-        self.check_watermark(&mark)?;
-        (self.blocks, self.transactions) = (mark.blocks, mark.transactions);
+    fn go_on_from(&mut self, mark: &Watermark) -> Result<(), DumpError> {
+        check(&self.node, mark)?;
+        (self.blocks, self.transactions, self.ahead) = (mark.blocks, mark.transactions, None);
         Ok(())
-    }
-
-    fn check_watermark(&self, mark: &Watermark) -> Result<(), DumpError> {
-        let Some(last) = mark.blocks.checked_sub(1) else {
-            return Ok(());
-        };
-        match self.node.store().hash_at(Height::new(last))? {
-            Some(hash) if hash.to_string() != mark.hash => Err(DumpError::OtherBlocks {
-                height: last,
-                found: mark.hash.clone(),
-            }),
-            // A replica that is behind the copy waits until it has caught up.
-            _ => Ok(()),
-        }
     }
 
     pub(super) fn describe(&self, status: &mut DumpStatus) {
@@ -143,262 +116,181 @@ impl Session {
             .map_err(|error| self.failed(&error))
     }
 
-    /// Copies the next blocks in one transaction; how many.
-    pub(super) async fn copy_batch(&mut self) -> Result<u64, DumpError> {
-        let committed = self
-            .node
-            .store()
-            .committed()
-            .map_or(0, |checkpoint| checkpoint.size);
-        if self.blocks >= committed {
-            return Ok(0);
-        }
+    /// Whether there is nothing left to copy below a size.
+    pub(super) const fn has_reached(&self, size: u64) -> bool {
+        self.blocks >= size
+    }
+
+    /// Copies the next blocks in one transaction, or finds that another worker did.
+    pub(super) async fn copy_batch(&mut self, committed: u64) -> Result<(), DumpError> {
         let shown = self.shown.clone();
         let error = |e: tokio_postgres::Error| failed(&shown, &e);
-        // Built on a thread that may block, before the transaction begins.
-        let (node, chain, from) = (self.node.clone(), self.chain.clone(), self.blocks);
-        let built = tokio::task::spawn_blocking(move || build(&node, &chain, from, committed)).await;
-        let stopped = |e: tokio::task::JoinError| DumpError::Secret(e.to_string());
-        let mut batch = built.map_err(stopped)??;
+        let (mut pieces, end) = self.ahead.take().unwrap_or_else(|| {
+            let (store, spec) = (self.node.store().clone(), self.node.spec().clone());
+            (
+                batch::read((store, spec), self.encoding, self.blocks, committed),
+                committed,
+            )
+        });
         let transaction = self.client.transaction().await.map_err(error)?;
-        let mark = lock_watermark(&transaction, &self.chain, &shown).await?;
+        let select = "SELECT blocks, transactions, hash FROM dump_watermarks WHERE chain = $1 FOR UPDATE";
+        let row = transaction
+            .query_one(select, &[&self.chain])
+            .await
+            .map_err(error)?;
+        let mark = Watermark::from_row(&row);
         if mark.blocks != self.blocks {
-            // Another worker copies the same chain into this database: go on from where it is.
-            drop(transaction);
-            self.check_watermark(&mark)?;
-            (self.blocks, self.transactions) = (mark.blocks, mark.transactions);
-            return Ok(1);
+            transaction.rollback().await.map_err(error)?;
+            return self.go_on_from(&mark);
         }
-        let rows = batch.blocks.take();
-        copy_in(
-            &transaction,
-            "blocks (chain, height, hash, previous_hash, merkle_root, time, producer, transactions)",
-            rows,
-        )
-        .await
-        .map_err(error)?;
-        let columns = "transactions (chain, height, index, id, type, sender, nonce, key, key_bytes, value, value_bytes, value_json, recipient, amount, role)";
-        copy_in(&transaction, columns, batch.transactions.take())
-            .await
-            .map_err(error)?;
-        upsert_records(&transaction, &self.chain, &batch.records)
-            .await
-            .map_err(error)?;
-        upsert_wallets(&transaction, &self.chain, &batch.wallets)
-            .await
-            .map_err(error)?;
-        let (blocks, transactions) = (
-            self.blocks + batch.block_count,
-            self.transactions + batch.transaction_count,
-        );
-        let update = "UPDATE dump_watermarks SET blocks = $2, transactions = $3, hash = $4 WHERE chain = $1";
-        let values = (to_sql(blocks), to_sql(transactions), batch.last.to_string());
-        transaction
-            .execute(update, &[&self.chain, &values.0, &values.1, &values.2])
+        check(&self.node, &mark)?;
+        let tail = copy_transactions(&transaction, &mut pieces, &shown).await?;
+        finish(&transaction, &self.chain, &tail, &mark)
             .await
             .map_err(error)?;
         transaction.commit().await.map_err(error)?;
-        (self.blocks, self.transactions) = (blocks, transactions);
-        Ok(batch.block_count)
+        self.blocks = tail.next;
+        self.transactions = self.transactions.saturating_add(tail.transactions);
+        self.ahead = (tail.next < end).then_some((pieces, end));
+        Ok(())
     }
 }
 
-struct Watermark {
-    blocks: u64,
-    transactions: u64,
-    hash: String,
-}
-
-async fn lock_watermark(
-    client: &SqlTransaction<'_>,
-    chain: &String,
-    shown: &str,
-) -> Result<Watermark, DumpError> {
-    let select = "SELECT blocks, transactions, hash FROM dump_watermarks WHERE chain = $1 FOR UPDATE";
-    let row = client
-        .query_one(select, &[chain])
-        .await
-        .map_err(|error| failed(shown, &error))?;
-    let number = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
-    Ok(Watermark {
-        blocks: number(0),
-        transactions: number(1),
-        hash: row.get(2),
-    })
-}
-
-fn build(node: &NodeHandle, chain: &str, from: u64, committed: u64) -> Result<Batch, DumpError> {
-    let store = node.store();
-    let mut batch = Batch::default();
-    let mut bytes = 0;
-    for height in (from..committed).map(Height::new) {
-        let missing = || crate::storage::StorageError::damaged(format!("block {height} is missing"));
-        let (hash, header) = store.header_at(height)?.ok_or_else(missing)?;
-        batch.add_block(node, chain, &hash, &header);
-        for (transaction, index) in store.stream_transactions(height, &hash).zip(0_u32..) {
-            batch.add_transaction(chain, height, index, transaction?);
-        }
-        bytes += batch.transactions.len();
-        if batch.transactions.len() > BATCH_BYTES
-            || batch.transaction_count >= to_u64(BATCH_TRANSACTIONS)
-            || bytes == 0 && batch.block_count >= 10_000
-        {
-            break;
-        }
-    }
-    Ok(batch)
-}
-
-impl Batch {
-    fn add_block(&mut self, node: &NodeHandle, chain: &str, hash: &BlockHash, header: &Header) {
-        let previous = if header.height == Height::ZERO {
-            BlockHash::ZERO
-        } else {
-            header.previous
-        };
-        self.blocks
-            .plain(chain)
-            .plain(header.height)
-            .plain(hash)
-            .plain(previous)
-            .plain(header.transactions_root);
-        self.blocks
-            .plain(crate::output::utc(header.timestamp))
-            .plain(header.producer)
-            .plain(header.transaction_count);
-        self.blocks.end();
-        self.block_count += 1;
-        self.last = *hash;
-        let spec = node.spec().spec();
-        if header.height == Height::ZERO {
-            for entry in spec.balances.as_slice() {
-                self.move_value(entry.address, [i128::from(entry.amount.get()), 0, 0]);
-            }
-            for entry in spec.stakes.as_slice() {
-                self.move_value(entry.address, [0, i128::from(entry.amount.get()), 0]);
-            }
-        } else {
-            self.move_value(
-                header.producer,
-                [i128::from(spec.reward_at(header.height).get()), 0, 0],
-            );
-        }
-    }
-
-    fn add_transaction(&mut self, chain: &str, height: Height, index: u32, transaction: Transaction) {
-        let sender = transaction.sender.address();
-        let rows = &mut self.transactions;
-        rows.plain(chain)
-            .plain(height)
-            .plain(index)
-            .plain(transaction.id())
-            .plain(transaction.payload.kind());
-        rows.plain(sender).plain(transaction.nonce);
-        record_cells(rows, &transaction.payload);
-        value_cells(rows, &transaction.payload);
-        rows.end();
-        self.transaction_count += 1;
-        match transaction.payload {
-            Payload::Put { key, value } => {
-                self.records
-                    .insert(key.into_vec(), (value.into_vec(), height, index));
-            }
-            Payload::Transfer { to, amount, .. } => {
-                self.move_value(sender, [-i128::from(amount.get()), 0, 0]);
-                self.move_value(to, [i128::from(amount.get()), 0, 0]);
-            }
-            Payload::Deposit { to, amount } => self.move_value(to, [i128::from(amount.get()), 0, 0]),
-            Payload::Stake { amount } => {
-                let amount = i128::from(amount.get());
-                self.move_value(sender, [-amount, amount, 0]);
-            }
-            Payload::Unstake { amount } => {
-                let amount = i128::from(amount.get());
-                self.move_value(sender, [0, -amount, amount]);
-            }
-            Payload::Message { .. } | Payload::Grant { .. } | Payload::Revoke { .. } => {}
-        }
-    }
-
-    fn move_value(&mut self, address: Address, by: [i128; 3]) {
-        let sums = self.wallets.entry(address).or_default();
-        for (sum, part) in sums.iter_mut().zip(by) {
-            *sum += part;
-        }
-    }
-}
-
-async fn copy_in(client: &SqlTransaction<'_>, table: &str, rows: Bytes) -> Result<(), tokio_postgres::Error> {
-    if rows.is_empty() {
+/// Whether what is in the database is this chain's past. A replica that is behind the copy cannot know yet, and waits.
+fn check(node: &NodeHandle, mark: &Watermark) -> Result<(), DumpError> {
+    let Some(last) = mark.blocks.checked_sub(1) else {
         return Ok(());
+    };
+    match node.store().hash_at(Height::new(last))? {
+        Some(hash) if hash.to_string() != mark.hash => Err(DumpError::OtherBlocks {
+            height: last,
+            found: mark.hash.clone(),
+        }),
+        _ => Ok(()),
     }
-    let sink = client
-        .copy_in::<_, Bytes>(&format!("COPY {table} FROM STDIN"))
+}
+
+impl Watermark {
+    fn from_row(row: &tokio_postgres::Row) -> Self {
+        let number = |column| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+        Self {
+            blocks: number(0),
+            transactions: number(1),
+            hash: row.get(2),
+        }
+    }
+}
+
+async fn copy_transactions(
+    transaction: &Transaction<'_>,
+    pieces: &mut Receiver<Result<Piece, DumpError>>,
+    shown: &str,
+) -> Result<Tail, DumpError> {
+    let error = |e: tokio_postgres::Error| failed(shown, &e);
+    let mut sink = pin!(
+        transaction
+            .copy_in::<_, Bytes>(COPY_TRANSACTIONS)
+            .await
+            .map_err(error)?
+    );
+    loop {
+        match pieces.recv().await {
+            Some(Ok(Piece::Transactions(rows))) => sink.feed(rows).await.map_err(error)?,
+            Some(Ok(Piece::End(tail))) => {
+                sink.finish().await.map_err(error)?;
+                return Ok(*tail);
+            }
+            Some(Err(error)) => return Err(error),
+            None => return Err(DumpError::Reader),
+        }
+    }
+}
+
+/// Everything of a batch that follows from its transactions.
+async fn finish(
+    transaction: &Transaction<'_>,
+    chain: &String,
+    tail: &Tail,
+    mark: &Watermark,
+) -> Result<(), tokio_postgres::Error> {
+    let mut sink = pin!(transaction.copy_in::<_, Bytes>(COPY_BLOCKS).await?);
+    sink.feed(tail.blocks.clone()).await?;
+    sink.finish().await?;
+    let (from, next) = (to_sql(mark.blocks), to_sql(tail.next));
+    if tail.transactions > 0 {
+        upsert_records(transaction, chain, (from, next), &tail.overwritten).await?;
+    }
+    upsert_wallets(transaction, chain, &tail.wallets).await?;
+    upsert_releases(transaction, chain, &tail.releases).await?;
+    transaction.execute(RELEASE, &[chain, &next]).await?;
+    let update = "UPDATE dump_watermarks SET blocks = $2, transactions = $3, hash = $4 WHERE chain = $1";
+    let transactions = to_sql(mark.transactions.saturating_add(tail.transactions));
+    transaction
+        .execute(update, &[chain, &next, &transactions, &tail.last.to_string()])
         .await?;
-    let mut sink = pin!(sink);
-    let mut rest = rows;
-    while !rest.is_empty() {
-        let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
-        sink.feed(chunk).await?;
-    }
-    sink.finish().await.map(|_| ())
+    Ok(())
 }
 
 async fn upsert_records(
-    client: &SqlTransaction<'_>,
-    chain: &str,
-    records: &BTreeMap<Vec<u8>, (Vec<u8>, Height, u32)>,
+    transaction: &Transaction<'_>,
+    chain: &String,
+    (from, next): (i64, i64),
+    overwritten: &[(i64, i32)],
 ) -> Result<(), tokio_postgres::Error> {
-    if records.is_empty() {
-        return Ok(());
+    if overwritten.is_empty() {
+        let statement = format!("{UPSERT_RECORDS}{ON_CONFLICT}");
+        transaction.execute(&statement, &[chain, &from, &next]).await?;
+    } else {
+        let statement = format!("{UPSERT_RECORDS}{NOT_OVERWRITTEN}{ON_CONFLICT}");
+        let (heights, indexes): (Vec<i64>, Vec<i32>) = overwritten.iter().copied().unzip();
+        transaction
+            .execute(&statement, &[chain, &from, &next, &heights, &indexes])
+            .await?;
     }
-    let mut rows = Rows::default();
-    for (key, (value, height, index)) in records {
-        let text = as_text(value);
-        rows.plain(chain)
-            .bytes(key)
-            .optional(as_text(key))
-            .optional(text)
-            .bytes(value)
-            .optional(as_json(text));
-        rows.plain(height).plain(index);
-        rows.end();
-    }
-    client
-        .batch_execute("CREATE TEMP TABLE staged_records (LIKE key_values) ON COMMIT DROP")
-        .await?;
-    copy_in(client, "staged_records", rows.take()).await?;
-    let upsert = "INSERT INTO key_values SELECT * FROM staged_records ON CONFLICT (chain, key_bytes) DO UPDATE SET \
-                  key = EXCLUDED.key, value = EXCLUDED.value, value_bytes = EXCLUDED.value_bytes, \
-                  value_json = EXCLUDED.value_json, height = EXCLUDED.height, index = EXCLUDED.index";
-    client.execute(upsert, &[]).await.map(|_| ())
+    Ok(())
 }
 
 async fn upsert_wallets(
-    client: &SqlTransaction<'_>,
-    chain: &str,
-    wallets: &BTreeMap<Address, [i128; 3]>,
+    transaction: &Transaction<'_>,
+    chain: &String,
+    wallets: &BTreeMap<Address, Moved>,
 ) -> Result<(), tokio_postgres::Error> {
     if wallets.is_empty() {
         return Ok(());
     }
-    let mut rows = Rows::default();
-    for (address, [balance, stake, releasing]) in wallets {
-        rows.plain(chain)
-            .plain(address)
-            .plain(balance)
-            .plain(stake)
-            .plain(releasing);
-        rows.end();
-    }
-    client
-        .batch_execute("CREATE TEMP TABLE staged_wallets (LIKE wallets) ON COMMIT DROP")
+    let addresses: Vec<String> = wallets.keys().map(ToString::to_string).collect();
+    let sums = |part: fn(&Moved) -> i128| {
+        wallets
+            .values()
+            .map(|moved| part(moved).to_string())
+            .collect::<Vec<_>>()
+    };
+    let (balances, stakes) = (sums(|moved| moved.balance), sums(|moved| moved.stake));
+    let releasing = sums(|moved| moved.releasing);
+    transaction
+        .execute(
+            UPSERT_WALLETS,
+            &[chain, &addresses, &balances, &stakes, &releasing],
+        )
         .await?;
-    copy_in(client, "staged_wallets", rows.take()).await?;
-    let upsert = "INSERT INTO wallets SELECT * FROM staged_wallets ON CONFLICT (chain, address) DO UPDATE SET \
-                  balance = wallets.balance + EXCLUDED.balance, stake = wallets.stake + EXCLUDED.stake, \
-                  releasing = wallets.releasing + EXCLUDED.releasing";
-    client.execute(upsert, &[]).await.map(|_| ())
+    Ok(())
+}
+
+async fn upsert_releases(
+    transaction: &Transaction<'_>,
+    chain: &String,
+    releases: &BTreeMap<(i64, Address), u128>,
+) -> Result<(), tokio_postgres::Error> {
+    if releases.is_empty() {
+        return Ok(());
+    }
+    let heights: Vec<i64> = releases.keys().map(|(height, _)| *height).collect();
+    let addresses: Vec<String> = releases.keys().map(|(_, address)| address.to_string()).collect();
+    let amounts: Vec<String> = releases.values().map(ToString::to_string).collect();
+    transaction
+        .execute(UPSERT_RELEASES, &[chain, &heights, &addresses, &amounts])
+        .await?;
+    Ok(())
 }
 
 fn failed(shown: &str, error: &tokio_postgres::Error) -> DumpError {
@@ -406,12 +298,4 @@ fn failed(shown: &str, error: &tokio_postgres::Error) -> DumpError {
         database: shown.to_owned(),
         reason: crate::coordinator::root_cause(error),
     }
-}
-
-fn to_sql(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn to_u64(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }

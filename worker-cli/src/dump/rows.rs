@@ -1,226 +1,198 @@
-//! Rows in PostgreSQL's text `COPY` format, and the tables they go to.
+//! Rows in PostgreSQL's binary `COPY` format.
+//!
+//! A stream is a header, rows (a count of cells, then each cell's length and bytes; -1 for NULL) and a trailer.
+//! Absent: what cannot be NULL or too long. A transaction has at most 1.1 MiB, so no cell reaches the format's 2 GiB.
 
-use block_chain_common::transaction::Payload;
-use std::fmt::Write as _;
+use block_chain_common::quantity::Timestamp;
+use bytes::{BufMut as _, Bytes, BytesMut};
 
-/// The version of these tables.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+/// 2000-01-01 in milliseconds since 1970: where PostgreSQL's time begins.
+const EPOCH_MS: i64 = 946_684_800_000;
+/// `numeric` counts in digits of this base.
+const NUMERIC_BASE: u64 = 10_000;
+/// Such digits in the largest 64-bit number.
+const NUMERIC_DIGITS: usize = 5;
+/// The version byte before a `jsonb`'s text.
+const JSONB_VERSION: u8 = 1;
 
-/// The tables; `IF NOT EXISTS`, because two workers may set up one database.
-pub(super) const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS block_chain_schema (version INT NOT NULL);
-CREATE TABLE IF NOT EXISTS chains (chain TEXT PRIMARY KEY, name TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS dump_watermarks (
-  chain TEXT PRIMARY KEY, blocks BIGINT NOT NULL, transactions BIGINT NOT NULL, hash TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS blocks (
-  chain TEXT NOT NULL, height BIGINT NOT NULL, hash TEXT NOT NULL, previous_hash TEXT NOT NULL,
-  merkle_root TEXT NOT NULL, time TIMESTAMPTZ NOT NULL, producer TEXT NOT NULL, transactions INT NOT NULL,
-  PRIMARY KEY (chain, height));
-CREATE TABLE IF NOT EXISTS transactions (
-  chain TEXT NOT NULL, height BIGINT NOT NULL, index INT NOT NULL, id TEXT NOT NULL, type TEXT NOT NULL,
-  sender TEXT NOT NULL, nonce NUMERIC(20) NOT NULL, key TEXT, key_bytes BYTEA, value TEXT, value_bytes BYTEA,
-  value_json JSONB, recipient TEXT, amount NUMERIC(20), role TEXT,
-  PRIMARY KEY (chain, height, index));
-CREATE INDEX IF NOT EXISTS transactions_by_id ON transactions (id);
-CREATE TABLE IF NOT EXISTS key_values (
-  chain TEXT NOT NULL, key_bytes BYTEA NOT NULL, key TEXT, value TEXT, value_bytes BYTEA NOT NULL, value_json JSONB,
-  height BIGINT NOT NULL, index INT NOT NULL,
-  PRIMARY KEY (chain, key_bytes));
-CREATE TABLE IF NOT EXISTS wallets (
-  chain TEXT NOT NULL, address TEXT NOT NULL, balance NUMERIC(20) NOT NULL, stake NUMERIC(20) NOT NULL,
-  releasing NUMERIC(20) NOT NULL,
-  PRIMARY KEY (chain, address));
-CREATE OR REPLACE VIEW key_value_history AS
-  SELECT t.chain, t.key, t.value, t.value_json, t.key_bytes, t.value_bytes, t.height, t.index, t.id, t.sender, b.time
-  FROM transactions t JOIN blocks b ON b.chain = t.chain AND b.height = t.height WHERE t.type = 'put';
-";
-
-/// Digits in a row that `jsonb` may refuse: its numbers have limits that JSON's have not.
-const MAX_DIGITS: usize = 1_000;
-
-/// One row of text `COPY`, cell by cell.
-#[derive(Debug, Default)]
-pub(super) struct Rows(String);
+/// One table's stream, written row by row and taken in pieces.
+#[derive(Debug)]
+pub(super) struct Rows(BytesMut);
 
 impl Rows {
-    /// A cell of text.
-    pub(super) fn text(&mut self, text: &str) -> &mut Self {
-        self.separate();
-        for c in text.chars() {
-            match c {
-                '\\' => self.0.push_str("\\\\"),
-                '\n' => self.0.push_str("\\n"),
-                '\r' => self.0.push_str("\\r"),
-                '\t' => self.0.push_str("\\t"),
-                c => self.0.push(c),
-            }
+    /// A stream's beginning.
+    pub(super) fn new() -> Self {
+        let mut bytes = BytesMut::new();
+        bytes.put_slice(SIGNATURE);
+        bytes.put_i32(0);
+        bytes.put_i32(0);
+        Self(bytes)
+    }
+
+    /// A row of so many cells follows.
+    pub(super) fn row(&mut self, cells: i16) -> &mut Self {
+        self.0.put_i16(cells);
+        self
+    }
+
+    /// `text`, `bytea`.
+    pub(super) fn bytes(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let bytes = bytes.as_ref();
+        self.0.put_i32(length(bytes.len()));
+        self.0.put_slice(bytes);
+        self
+    }
+
+    /// Lower-case hexadecimal `text`.
+    pub(super) fn hex(&mut self, bytes: &[u8]) -> &mut Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.0.put_i32(length(bytes.len().saturating_mul(2)));
+        for byte in bytes {
+            self.0
+                .put_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
         self
     }
 
-    /// A cell of something that needs no escaping: a number, an id.
-    pub(super) fn plain(&mut self, value: impl std::fmt::Display) -> &mut Self {
-        self.separate();
-        let written = write!(self.0, "{value}");
-        debug_assert!(written.is_ok(), "writing into a string cannot fail");
+    /// `int`.
+    pub(super) fn int(&mut self, number: i32) -> &mut Self {
+        self.0.put_i32(4);
+        self.0.put_i32(number);
         self
     }
 
-    /// A cell of bytes.
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.separate();
-        self.0.push_str("\\\\x");
-        self.0.push_str(&hex::encode(bytes));
+    /// `bigint`.
+    pub(super) fn bigint(&mut self, number: i64) -> &mut Self {
+        self.0.put_i32(8);
+        self.0.put_i64(number);
         self
     }
 
-    /// An empty cell.
+    /// `numeric`, which holds all 64 bits.
+    pub(super) fn numeric(&mut self, mut number: u64) -> &mut Self {
+        let (mut digits, mut first) = ([0_i16; NUMERIC_DIGITS], NUMERIC_DIGITS);
+        while number > 0 && first > 0 {
+            first -= 1;
+            digits[first] = i16::try_from(number % NUMERIC_BASE).unwrap_or(0);
+            number /= NUMERIC_BASE;
+        }
+        let digits = &digits[first..];
+        let count = i16::try_from(digits.len()).unwrap_or(0);
+        self.0.put_i32(length(8 + 2 * digits.len()));
+        for part in [count, (count - 1).max(0), 0, 0] {
+            self.0.put_i16(part);
+        }
+        for digit in digits {
+            self.0.put_i16(*digit);
+        }
+        self
+    }
+
+    /// `timestamptz`.
+    pub(super) fn time(&mut self, time: Timestamp) -> &mut Self {
+        let ms = i64::try_from(time.get()).unwrap_or(i64::MAX);
+        self.bigint(ms.saturating_sub(EPOCH_MS).saturating_mul(1_000))
+    }
+
+    /// `jsonb`.
+    pub(super) fn jsonb(&mut self, text: &str) -> &mut Self {
+        self.0.put_i32(length(text.len().saturating_add(1)));
+        self.0.put_u8(JSONB_VERSION);
+        self.0.put_slice(text.as_bytes());
+        self
+    }
+
+    /// Any NULL.
     pub(super) fn null(&mut self) -> &mut Self {
-        self.separate();
-        self.0.push_str("\\N");
+        self.0.put_i32(-1);
         self
     }
 
-    /// Text where there is some.
+    /// So many NULLs.
+    pub(super) fn nulls(&mut self, count: usize) -> &mut Self {
+        for _ in 0..count {
+            self.null();
+        }
+        self
+    }
+
+    /// `text`, where there is some.
     pub(super) fn optional(&mut self, text: Option<&str>) -> &mut Self {
         match text {
-            Some(text) => self.text(text),
+            Some(text) => self.bytes(text),
             None => self.null(),
         }
     }
 
-    /// Ends the row.
+    /// The stream ends.
     pub(super) fn end(&mut self) {
-        self.0.push('\n');
+        self.0.put_i16(-1);
     }
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn take(&mut self) -> bytes::Bytes {
-        bytes::Bytes::from(std::mem::take(&mut self.0))
+    /// What was written since the last call.
+    pub(super) fn take(&mut self) -> Bytes {
+        self.0.split().freeze()
     }
 
-    fn separate(&mut self) {
-        if !self.0.is_empty() && !self.0.ends_with('\n') {
-            self.0.push('\t');
-        }
-    }
-}
-
-/// The bytes as text, where PostgreSQL can hold them as such: UTF-8 without NUL.
-pub(super) fn as_text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes)
-        .ok()
-        .filter(|text| !text.contains('\0'))
-}
-
-/// The text as JSON, where `jsonb` can hold it.
-pub(super) fn as_json(text: Option<&str>) -> Option<&str> {
-    let text = text?;
-    let looks = matches!(
-        text.trim_start().as_bytes().first(),
-        Some(b'{' | b'[' | b'"' | b'0'..=b'9' | b'-' | b't' | b'f' | b'n')
-    );
-    if !looks || text.contains("\\u0000") || has_long_number(text) {
-        return None;
-    }
-    serde_json::from_str::<serde_json::Value>(text).ok().map(|_| text)
-}
-
-fn has_long_number(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_digit())
-        .any(|digits| digits.len() > MAX_DIGITS)
-}
-
-/// Key, key bytes, value, value bytes, JSON: the cells that records have.
-pub(super) fn record_cells(rows: &mut Rows, payload: &Payload) {
-    match payload {
-        Payload::Put { key, value } => {
-            let text = as_text(value.as_slice());
-            rows.optional(as_text(key.as_slice())).bytes(key.as_slice());
-            rows.optional(text)
-                .bytes(value.as_slice())
-                .optional(as_json(text));
-        }
-        Payload::Message { bytes } => {
-            let text = as_text(bytes.as_slice());
-            rows.null()
-                .null()
-                .optional(text)
-                .bytes(bytes.as_slice())
-                .optional(as_json(text));
-        }
-        Payload::Transfer { memo, .. } => {
-            rows.null()
-                .null()
-                .optional(as_text(memo.as_slice()))
-                .bytes(memo.as_slice())
-                .null();
-        }
-        _ => {
-            rows.null().null().null().null().null();
-        }
+    /// Room for a piece of this size, so that it does not grow step by step.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.0.reserve(bytes);
     }
 }
 
-/// Recipient, amount, role: the cells that value payloads have.
-pub(super) fn value_cells(rows: &mut Rows, payload: &Payload) {
-    match payload {
-        Payload::Transfer { to, amount, .. } | Payload::Deposit { to, amount } => {
-            rows.plain(to).plain(amount).null();
-        }
-        Payload::Stake { amount } | Payload::Unstake { amount } => {
-            rows.null().plain(amount).null();
-        }
-        Payload::Grant { address, role } | Payload::Revoke { address, role } => {
-            rows.plain(address).null().plain(role);
-        }
-        Payload::Put { .. } | Payload::Message { .. } => {
-            rows.null().null().null();
-        }
-    }
+fn length(bytes: usize) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn cells_are_escaped_and_separated() {
-        let mut rows = Rows::default();
-        rows.text("a\tb\\c\nd").plain(7).null().bytes(&[0, 255]);
-        rows.end();
-        rows.text("x");
-        rows.end();
-        assert_eq!(rows.take(), "a\\tb\\\\c\\nd\t7\t\\N\t\\\\x00ff\nx\n");
+    fn cell(write: for<'a> fn(&'a mut Rows) -> &'a mut Rows) -> Vec<u8> {
+        let mut rows = Rows::new();
+        rows.take();
+        write(&mut rows);
+        rows.take().to_vec()
     }
 
     #[test]
-    fn only_what_jsonb_takes_is_json() {
-        let long = "9".repeat(200_000);
-        let table = [
-            ("{\"a\":[1,2.5,null]}", true),
-            ("\"text\"", true),
-            ("plain text", false),
-            ("\"\\u0000\"", false),
-            ("1e400", false),
-            (long.as_str(), false),
-            ("{\"a\":1", false),
-            ("", false),
+    fn cells_are_as_postgresql_documents_them() {
+        let table: [(Vec<u8>, &[u8]); 8] = [
+            (cell(|rows| rows.bytes("ab")), &[0, 0, 0, 2, b'a', b'b']),
+            (cell(|rows| rows.hex(&[0x0f, 0xa0])), b"\0\0\0\x040fa0"),
+            (cell(|rows| rows.null()), &[0xff; 4]),
+            (cell(|rows| rows.int(-2)), &[0, 0, 0, 4, 0xff, 0xff, 0xff, 0xfe]),
+            (
+                cell(|rows| rows.numeric(0)),
+                &[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            (
+                cell(|rows| rows.numeric(10_002)),
+                &[0, 0, 0, 12, 0, 2, 0, 1, 0, 0, 0, 0, 0, 1, 0, 2],
+            ),
+            (cell(|rows| rows.jsonb("1")), &[0, 0, 0, 2, 1, b'1']),
+            (
+                cell(|rows| rows.time(Timestamp::new(946_684_800_001))),
+                &[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 3, 0xe8],
+            ),
         ];
-        for (text, is_json) in table {
-            assert_eq!(
-                as_json(Some(text)).is_some(),
-                is_json,
-                "{}",
-                &text[..text.len().min(20)]
-            );
+        for (found, expected) in table {
+            assert_eq!(found, expected);
         }
-        assert_eq!(
-            (as_text(b"a\0b"), as_text(&[0xff]), as_text(b"ab")),
-            (None, None, Some("ab"))
-        );
+    }
+
+    #[test]
+    fn the_largest_number_has_five_digits_of_base_10000() {
+        let digits = cell(|rows| rows.numeric(u64::MAX));
+        let words: Vec<u16> = digits[4..]
+            .chunks(2)
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+            .collect();
+        assert_eq!(words, [5, 4, 0, 0, 1_844, 6_744, 737, 955, 1_615]);
     }
 }

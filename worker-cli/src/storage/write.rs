@@ -3,7 +3,7 @@
 use super::read::{COMMITTED, FINAL, body_key, checkpoint_key, history_key, key_history_key};
 use super::{Cached, FORMAT, Head, Keyspaces, StorageError, Store, StoredCheckpoint, db_error};
 use crate::machine::{ChainRead, Place, StoredHeader, Write};
-use block_chain_common::block::{CheckedBlock, ConnectedBlock};
+use block_chain_common::block::ConnectedBlock;
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::hash::{BlockHash, sha256};
 use block_chain_common::history::NodePlace;
@@ -90,56 +90,21 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a block of the chain back that was damaged: header, body, index; synced.
-    ///
-    /// # Errors
-    /// Where the block is not on the chain, or the system refuses.
-    pub fn replace_body(&self, block: &CheckedBlock) -> Result<(), StorageError> {
-        let (hash, height) = (block.hash(), block.header().height);
-        if self.hash_at(height)? != Some(hash) {
-            return Err(StorageError::Misuse(format!(
-                "block {hash} is not on the chain at height {height}"
-            )));
-        }
-        let keyspaces = &self.inner.keyspaces;
-        let parent = self
-            .header(&block.header().previous)?
-            .map_or(Work::ZERO, |parent| parent.work);
-        let work = self
-            .header(&hash)
-            .ok()
-            .flatten()
-            .map_or(parent, |stored| stored.work);
-        let mut batch = self.inner.db.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(
-            &keyspaces.headers,
-            *hash.as_bytes(),
-            bytes(&StoredHeader {
-                header: block.header().clone(),
-                work,
-            }),
-        );
-        for guard in self.range(
-            &keyspaces.bodies,
-            &body_key(height, &hash, 0),
-            &body_key(height, &hash, u32::MAX),
-        ) {
+    /// Removes a block's transactions from an index on.
+    pub(super) fn remove_body(
+        &self,
+        batch: &mut OwnedWriteBatch,
+        (height, hash): (Height, &BlockHash),
+        first: u32,
+    ) -> Result<(), StorageError> {
+        let (from, to) = (body_key(height, hash, first), body_key(height, hash, u32::MAX));
+        for guard in self.range(&self.inner.keyspaces.bodies, &from, &to) {
             let key = guard
                 .key()
                 .map_err(|error| db_error("read", &self.inner.dir, &error))?;
-            batch.remove(&keyspaces.bodies, key);
+            batch.remove(&self.inner.keyspaces.bodies, key);
         }
-        put_body(&mut batch, keyspaces, height, &hash, block.transactions());
-        for (transaction, index) in block.transactions().iter().zip(0_u32..) {
-            batch.insert(
-                &keyspaces.tx_index,
-                *transaction.id().as_bytes(),
-                bytes(&Place { height, index }),
-            );
-        }
-        batch
-            .commit()
-            .map_err(|error| db_error("write", &self.inner.dir, &error))
+        Ok(())
     }
 }
 
@@ -361,14 +326,7 @@ impl Batch<'_> {
             return Ok(());
         }
         self.batch.remove(&self.keyspaces.headers, *hash.as_bytes());
-        let (from, to) = (body_key(height, &hash, 0), body_key(height, &hash, u32::MAX));
-        for guard in self.store.range(&self.keyspaces.bodies, &from, &to) {
-            let key = guard
-                .key()
-                .map_err(|error| db_error("read", &self.store.inner.dir, &error))?;
-            self.batch.remove(&self.keyspaces.bodies, key);
-        }
-        Ok(())
+        self.store.remove_body(&mut self.batch, (height, &hash), 0)
     }
 
     fn set_head(&mut self, head: Head, state_hash: &LatticeHash) {
@@ -379,7 +337,7 @@ impl Batch<'_> {
     }
 }
 
-fn put_body(
+pub(super) fn put_body(
     batch: &mut OwnedWriteBatch,
     keyspaces: &Keyspaces,
     height: Height,
@@ -407,7 +365,7 @@ fn put_state(
     }
 }
 
-fn put_key(transaction: &CheckedTransaction) -> Option<&RecordKey> {
+pub(super) fn put_key(transaction: &CheckedTransaction) -> Option<&RecordKey> {
     match &transaction.transaction().payload {
         Payload::Put { key, .. } => Some(key),
         _ => None,
@@ -422,7 +380,7 @@ fn candidate_key(height: Height, hash: &BlockHash) -> [u8; 40] {
 }
 
 /// Borsh into memory cannot fail for our types.
-fn bytes<T: BorshSerialize>(value: &T) -> Vec<u8> {
+pub(super) fn bytes<T: BorshSerialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
     let written = value.serialize(&mut bytes);
     debug_assert!(written.is_ok(), "writing into memory cannot fail");

@@ -188,7 +188,7 @@ async fn a_peer_that_dies_without_a_word_is_noticed() {
     let died = std::time::Instant::now();
     let reason = node.expect_down(secret(2).public_key()).await;
     assert!(
-        died.elapsed() < 2 * super::super::IDLE,
+        died.elapsed() < 2 * crate::net::transport::IDLE,
         "after {:?}",
         died.elapsed()
     );

@@ -168,6 +168,41 @@ async fn a_restarted_peer_on_another_port_is_found_by_the_new_directory() {
 }
 
 #[tokio::test]
+async fn addresses_that_lead_elsewhere_do_not_hide_the_right_one() {
+    let (small, great) = seeds();
+    let (mut a, mut b) = (Node::start(small, CHAIN).await, Node::start(great, CHAIN).await);
+    let other = Node::start(3, CHAIN).await;
+    let mut mixed = b.address();
+    // This node's own, another's, one that never answers.
+    for node in [&a, &other] {
+        mixed.addresses.insert(0, node.network.local_addresses()[0]);
+    }
+    mixed.addresses.push("127.0.0.1:9".parse().unwrap());
+    a.network.set_directory(vec![mixed]);
+    let mut nameless = a.address();
+    nameless.addresses.clear();
+    b.network.set_directory(vec![nameless]);
+    a.expect_up(b.key).await;
+    b.expect_up(a.key).await;
+}
+
+#[test]
+fn loopback_is_for_peers_without_another_address() {
+    let parse =
+        |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+    let own = parse(&["172.17.0.1:5", "127.0.0.1:5"]);
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["10.0.0.2:5", "172.17.0.1:5", "127.0.0.1:5"], &["10.0.0.2:5"]),
+        (&["10.0.0.2:5", "127.0.0.1:6"], &["10.0.0.2:5"]),
+        (&["127.0.0.1:6", "[::1]:6"], &["127.0.0.1:6", "[::1]:6"]),
+        (&["172.17.0.1:5", "127.0.0.1:6"], &["127.0.0.1:6"]),
+    ];
+    for (addresses, expected) in cases {
+        assert_eq!(crate::net::reachable(parse(addresses), &own), parse(expected));
+    }
+}
+
+#[tokio::test]
 async fn who_leaves_the_directory_is_closed() {
     let (mut a, mut b) = Node::pair().await;
     a.network.set_directory(Vec::new());
