@@ -3,8 +3,9 @@
 //! `rs_merkle` gives no root for an empty tree and an empty proof for an index out of range; both are handled here.
 
 use crate::hash::{Root, TxId, sha256};
+use crate::history::verify_inclusion;
 use borsh::{BorshDeserialize, BorshSerialize};
-use rs_merkle::{Hasher, MerkleProof, MerkleTree};
+use rs_merkle::{Hasher, MerkleTree};
 
 /// RFC 6962: `SHA-256(0x00 ‖ leaf)`.
 #[must_use]
@@ -76,13 +77,13 @@ impl TransactionProof {
     /// Whether the proof leads from this id to this root.
     #[must_use]
     pub fn verify(&self, id: &TxId, root: &Root) -> bool {
-        let (Ok(index), Ok(count)) = (usize::try_from(self.index), usize::try_from(self.count)) else {
-            return false;
-        };
-        if index >= count || self.path.len() > 64 {
-            return false;
-        }
-        let proof = MerkleProof::<Rfc6962>::new(self.path.clone());
-        proof.verify(*root.as_bytes(), &[index], &[leaf_hash(id.as_bytes())], count)
+        // Not rs_merkle's own check, which takes a path with hashes left over: one proof must have one form.
+        verify_inclusion(
+            id.as_bytes(),
+            self.index.into(),
+            self.count.into(),
+            &self.path,
+            root,
+        )
     }
 }

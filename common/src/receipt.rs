@@ -224,7 +224,7 @@ impl Receipt {
         let checkpoint = lines.rest.to_owned();
         let proof = TransactionProof { index, count, path };
         let chain_name = chain_name.to_owned();
-        Ok(Self {
+        let receipt = Self {
             chain,
             chain_name,
             coordinator,
@@ -234,6 +234,21 @@ impl Receipt {
             proof,
             history,
             checkpoint,
+        };
+        receipt.check_form(text)?;
+        Ok(receipt)
+    }
+
+    /// One text for one receipt: no upper-case hex, signs or leading zeros.
+    fn check_form(&self, text: &str) -> Result<(), ReceiptError> {
+        let written = self.to_text();
+        if written == text {
+            return Ok(());
+        }
+        let same = written.lines().zip(text.lines()).take_while(|(a, b)| a == b);
+        Err(ReceiptError::Malformed {
+            line: same.count().saturating_add(1),
+            expected: "in its one form",
         })
     }
 

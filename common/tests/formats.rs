@@ -1,5 +1,14 @@
 //! Round trips, strict decoding, and the rules of blocks and transactions on both sides.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that meets what it does not expect has failed"
+)]
+
 use block_chain_common::block::{
     Block, BlockError, ChainTip, CheckedBlock, ConnectError, ConnectedBlock, HeaderError, build_block,
     connect_block,
@@ -312,6 +321,7 @@ fn rules_of_a_transaction_alone_are_told_apart() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one case after another, each beside its accepted neighbour")]
 fn rules_of_the_state_are_told_apart() {
     let spec = spec();
     let (state, hash) = State::genesis(&spec);

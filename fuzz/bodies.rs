@@ -1,0 +1,77 @@
+//! The bodies of the fuzz targets, one for each decoder: libFuzzer drives them here, `common/tests/decoders.rs` on every
+//! `make test`. Each holds a decoder to two promises: it never panics, and what it takes has one form only.
+
+use block_chain_common::agreement::Acknowledgement;
+use block_chain_common::block::Block;
+use block_chain_common::chain_spec::ChainSpec;
+use block_chain_common::checkpoint::Checkpoint;
+use block_chain_common::codec::{Format, decode, encode};
+use block_chain_common::header::Header;
+use block_chain_common::keys::Address;
+use block_chain_common::note::SignedNote;
+use block_chain_common::receipt::Receipt;
+use block_chain_common::transaction::Transaction;
+
+/// A target's name and body.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// Every target; `fuzz/fuzz_targets/` has one file for each name.
+pub(crate) const TARGETS: [Target; 8] = [
+    ("transaction", format::<Transaction>),
+    ("header", format::<Header>),
+    ("block", format::<Block>),
+    ("chain_spec", chain_spec),
+    ("acknowledgement", format::<Acknowledgement>),
+    ("checkpoint", checkpoint),
+    ("receipt", receipt),
+    ("address", address),
+];
+
+/// What decodes is the only encoding of its value.
+pub(crate) fn format<T: Format>(bytes: &[u8]) {
+    if let Ok(value) = decode::<T>(bytes) {
+        assert_eq!(encode(&value), bytes, "{} has two encodings", T::NAME);
+    }
+}
+
+/// A spec that decodes is judged without a panic, too.
+pub(crate) fn chain_spec(bytes: &[u8]) {
+    format::<ChainSpec>(bytes);
+    if let Ok(spec) = decode::<ChainSpec>(bytes) {
+        drop(spec.check());
+    }
+}
+
+/// A checkpoint's text has one form; a note's signatures may come in several.
+pub(crate) fn checkpoint(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(note) = SignedNote::parse(text) {
+        assert_eq!(SignedNote::parse(&note.to_string()), Ok(note.clone()));
+        if let Ok(checkpoint) = Checkpoint::from_note(&note) {
+            assert_eq!(checkpoint.text(), note.text());
+        }
+    }
+}
+
+/// A receipt that is read is written the same, and judged without a panic.
+pub(crate) fn receipt(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(receipt) = Receipt::parse(text) {
+        assert_eq!(receipt.to_text(), text);
+        drop(receipt.verify(None));
+    }
+}
+
+/// An address has one form in lower case (BIP 350 allows the same in upper case).
+pub(crate) fn address(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(address) = text.parse::<Address>() {
+        assert_eq!(address.to_string(), text.to_lowercase());
+    }
+}
