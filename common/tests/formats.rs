@@ -321,7 +321,10 @@ fn rules_of_a_transaction_alone_are_told_apart() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one case after another, each beside its accepted neighbour")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one case after another, each beside its accepted neighbour"
+)]
 fn rules_of_the_state_are_told_apart() {
     let spec = spec();
     let (state, hash) = State::genesis(&spec);

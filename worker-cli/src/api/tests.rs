@@ -274,7 +274,7 @@ async fn records_become_blocks_and_receipts() {
 async fn signed_transactions_are_taken_in_both_forms_once() {
     let served = Served::start().await;
     let (first, second) = (served.message(0, b"one"), served.message(1, &[0xff, 0]));
-    let bytes = batch(&[first.clone()]);
+    let bytes = batch(std::slice::from_ref(&first));
     let kind = "application/octet-stream";
     let taken: Accepted = served.post_as("/v1/transactions", kind, &bytes).await.json();
     assert_eq!((taken.transaction_ids, taken.known), (vec![first.id()], 0));
