@@ -18,8 +18,9 @@ demo: build ## a coordinator, three workers, real records, a chain, a proof, a S
 deps: ## what the tests need beyond Rust: PostgreSQL, psql, openssl
 	@scripts/install-test-deps
 
-test: deps lint ## format, lints, every test, the documentation
+test: deps lint build ## format, lints, every test, the demo from outside, the documentation
 	$(CARGO) test --release --locked --workspace
+	$(BIN)/block-chain-worker demo --records 500
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 lint: ## format, clippy with warnings denied, licences and sources

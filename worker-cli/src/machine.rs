@@ -4,7 +4,7 @@
 //! Event ──► step ──► writes (one atomic batch, synced first), then effects in order; `again`: step(Continue) next
 //! ```
 //! Invariants: nothing is sent or answered before the writes of its step are on disk; a block is connected only as a
-//! [`ConnectedBlock`]; a committed block is never disconnected; every queue and table here has a bound. At most one change
+//! `ConnectedBlock`; a committed block is never disconnected; every queue and table here has a bound. At most one change
 //! of the chain happens in a step, so that reads always see the store as the machine believes it to be.
 
 mod agreement;

@@ -2,7 +2,7 @@
 //!
 //! No relays, no discovery: addresses come from the directory that the coordinator keeps, and only keys in it are answered.
 //! A pair keeps one connection: the side with the smaller key dials first, and its connection stays where both dialled.
-//! Each direction has a stream for small messages, which begins with a hello, and one for bulk, see [`frame`]. The chain's
+//! Each direction has a stream for small messages, which begins with a hello, and one for bulk, see `frame`. The chain's
 //! id is in the ALPN and in the hello, so chains never mix. Queues are bounded by bytes; what does not fit is not sent,
 //! and the periodic pull makes up for it. Of each peer the events are `Up`, its messages, `Down`, and so on from there.
 

@@ -30,7 +30,7 @@ pub fn line(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes bytes to standard output, as [`line`] does.
+/// Writes bytes to standard output, as [`line()`] does.
 ///
 /// # Errors
 /// Where they cannot be written.

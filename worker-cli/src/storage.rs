@@ -1,6 +1,6 @@
 //! The node's store: blocks, state, indexes, mempool, checkpoints, in one fjall database.
 //!
-//! Invariants: a batch of [`Write`]s is there wholly or not at all, whatever kills the process; nothing is durable before
+//! Invariants: a batch of `Write`s is there wholly or not at all, whatever kills the process; nothing is durable before
 //! [`Store::sync`] returns; opening reads a few entries and replays nothing but fjall's journal; one process a directory.
 //! After a failed write the store refuses to write until it is opened again. Absent: the rules (see `block_chain_common`).
 //!

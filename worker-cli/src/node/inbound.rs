@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Checked messages that may wait for the chain's thread.
-const MAX_WAITING: usize = 64;
+/// KiB of checked messages that may wait for the chain's thread: a hostile member can make a node hold no more.
+const MAX_WAITING_KIB: usize = 64 * 1_024;
 /// Requests of peers that are answered at a time.
 const MAX_SERVING: usize = 4;
 const BAN: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ impl Inbound {
     /// Until the network ends.
     pub(super) async fn run(self, mut events: mpsc::Receiver<NetEvent>) {
         let inbound = Arc::new(self);
-        let waiting = Arc::new(Semaphore::new(MAX_WAITING));
+        let waiting = Arc::new(Semaphore::new(MAX_WAITING_KIB));
         let serving = Arc::new(Semaphore::new(MAX_SERVING));
         while let Some(event) = events.recv().await {
             let checked = match event {
@@ -77,7 +77,7 @@ impl Inbound {
                 }
             };
             let Some(event) = checked else { continue };
-            let Ok(permit) = Arc::clone(&waiting).acquire_owned().await else {
+            let Ok(permit) = Arc::clone(&waiting).acquire_many_owned(kibibytes(&event)).await else {
                 return;
             };
             if inbound.chain.send(Input::Event(event, Some(permit))).is_err() {
@@ -187,6 +187,23 @@ impl Inbound {
             .get(id)
             .cloned()
     }
+}
+
+/// What an event's transactions weigh: the rest of every message is small.
+fn kibibytes(event: &Event) -> u32 {
+    let transactions = match event {
+        Event::Block(_, block) => block.transactions(),
+        Event::Transactions(_, transactions) => transactions.as_slice(),
+        _ => &[],
+    };
+    let bytes: usize = transactions
+        .iter()
+        .map(|transaction| transaction.bytes().len())
+        .sum();
+    u32::try_from(bytes / 1_024)
+        .unwrap_or(u32::MAX)
+        .saturating_add(1)
+        .min(u32::try_from(MAX_WAITING_KIB).unwrap_or(u32::MAX))
 }
 
 fn check_headers(

@@ -65,7 +65,8 @@ struct Running {
 /// Where it cannot start, or its store fails.
 pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
     let opened = open(&settings)?;
-    let (net_events, from_net) = mpsc::channel(64);
+    // Messages that wait unchecked: eight of the largest blocks.
+    let (net_events, from_net) = mpsc::channel(8);
     let config = NetConfig {
         secret: opened.key.clone(),
         chain: opened.spec.id(),
