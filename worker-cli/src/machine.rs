@@ -223,16 +223,14 @@ impl Machine {
             Event::Message(peer, message) => self.on_message(read, now, peer, message, &mut out)?,
             Event::Headers(peer, headers) => self.on_headers(read, now, peer, &headers, &mut out)?,
             Event::Block(peer, block) => self.on_block(read, peer, *block, &mut out)?,
-            Event::Transactions(peer, transactions) => {
-                self.on_transactions(read, peer, transactions, &mut out)?
-            }
+            Event::Transactions(_, transactions) => self.on_transactions(read, transactions, &mut out)?,
             Event::Submit(token, transactions) => self.on_submit(read, token, transactions, &mut out)?,
             Event::Mine(token) => self.on_mine(token, &mut out),
             Event::StopMining(token) => self.on_stop_mining(token, &mut out),
-            Event::Found(found) => self.on_found(read, found, &mut out)?,
+            Event::Found(found) => self.on_found(found, &mut out),
             Event::View(view) => self.on_view(*view, now, &mut out),
             Event::Committed(outcome) => self.on_committed(outcome, now, &mut out),
-            Event::Cosigned(view) => self.on_cosigned(view, now, &mut out),
+            Event::Cosigned(view) => self.on_cosigned(view, &mut out),
             Event::Tick => self.on_tick(now, &mut out),
             Event::Continue => {}
         }

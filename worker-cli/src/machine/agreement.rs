@@ -326,9 +326,8 @@ impl Machine {
         self.agreement.cosign = Some((size, later(now, RETRY_MS * 2)));
     }
 
-    pub(super) fn on_cosigned(&mut self, view: Option<CheckpointView>, now: Timestamp, out: &mut Output) {
+    pub(super) fn on_cosigned(&mut self, view: Option<CheckpointView>, out: &mut Output) {
         let Some(view) = view else { return };
-        let _ = now;
         self.agreement.cosign.take_if(|(size, _)| *size <= view.size);
         self.on_checkpoint_note(None, &view.note, out);
         if view.is_final {

@@ -392,11 +392,9 @@ impl Machine {
     pub(super) fn on_transactions<R: ChainRead>(
         &mut self,
         read: &R,
-        peer: PublicKey,
         transactions: Vec<CheckedTransaction>,
         out: &mut Output,
     ) -> Result<(), StorageError> {
-        let _ = peer;
         for transaction in transactions {
             if self.mempool.contains(&transaction.id()) || read.place(&transaction.id())?.is_some() {
                 continue;

@@ -68,16 +68,10 @@ impl Machine {
         self.mining.waiters.retain(|waiting| *waiting != token);
     }
 
-    pub(super) fn on_found<R: ChainRead>(
-        &mut self,
-        read: &R,
-        found: FoundNonce,
-        out: &mut Output,
-    ) -> Result<(), StorageError> {
-        let _ = read;
+    pub(super) fn on_found(&mut self, found: FoundNonce, out: &mut Output) {
         let is_this = |template: &mut BlockTemplate| template.header.digest_without_proof() == found.digest;
         let Some(template) = self.mining.search.take_if(is_this) else {
-            return Ok(());
+            return;
         };
         let mut header = template.header;
         if let Proof::Work { nonce, .. } = &mut header.proof {
@@ -89,7 +83,6 @@ impl Machine {
             (found.elapsed_ms, found.attempts),
             out,
         );
-        Ok(())
     }
 
     fn add_own_block(

@@ -427,6 +427,40 @@ impl NodeHandle {
     }
 }
 
+/// What a node says of itself before anything has happened to it; whose worker it is, is for the caller to add.
+pub(crate) fn first_status(store: &Store, spec: &CheckedSpec, key: &SecretKey) -> NodeStatus {
+    let (height, head) = store.head();
+    NodeStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        worker_id: uuid::Uuid::nil(),
+        name: None,
+        public_key: key.public_key(),
+        address: key.public_key().address(),
+        servers: Vec::new(),
+        server_reachable: false,
+        chain: spec.spec().name.clone(),
+        chain_id: spec.id(),
+        api: String::new(),
+        pid: std::process::id(),
+        uptime_ms: 0,
+        height,
+        head,
+        head_time: Default::default(),
+        committed_size: store.committed().map_or(0, |checkpoint| checkpoint.size),
+        final_size: store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size),
+        leader_id: None,
+        term: store.term(),
+        is_leader: false,
+        mempool_count: 0,
+        mempool_bytes: 0,
+        peers: 0,
+        members: 0,
+        syncing_to: None,
+        mining: None,
+        waiting: None,
+    }
+}
+
 fn sign_records(
     records: Vec<(RecordKey, RecordValue)>,
     first: Nonce,

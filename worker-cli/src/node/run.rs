@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 
 use super::chain_thread::{ChainThread, Input};
-use super::handle::{Command, MempoolMirror, NodeHandle, Shared};
+use super::handle::{Command, MempoolMirror, NodeHandle, Shared, first_status};
 use super::inbound::{Asked, Inbound};
 use super::link::Link;
 use super::router::Router;
@@ -163,7 +163,7 @@ fn share(
         coordinator_key: opened.worker.coordinator_key,
         key: opened.key.clone(),
         commands,
-        status: RwLock::new(first_status(opened)),
+        status: RwLock::new(status_of(opened)),
         view: RwLock::new(None),
         mempool: RwLock::new(mirror),
         connected: RwLock::new(Vec::new()),
@@ -267,44 +267,13 @@ fn load(opened: &Opened) -> anyhow::Result<(Machine, MempoolMirror)> {
     Ok((machine, mirror))
 }
 
-fn first_status(opened: &Opened) -> NodeStatus {
-    let Opened {
-        worker,
-        key,
-        spec,
-        store,
-        servers,
-        ..
-    } = opened;
-    let (height, head) = store.head();
+fn status_of(opened: &Opened) -> NodeStatus {
     NodeStatus {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        worker_id: worker.worker_id,
-        name: worker.name.clone(),
-        public_key: key.public_key(),
-        address: key.public_key().address(),
-        servers: servers.clone(),
-        server_reachable: false,
-        chain: worker.chain.clone(),
-        chain_id: spec.id(),
-        api: String::new(),
-        pid: std::process::id(),
-        uptime_ms: 0,
-        height,
-        head,
-        head_time: Default::default(),
-        committed_size: store.committed().map_or(0, |checkpoint| checkpoint.size),
-        final_size: store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size),
-        leader_id: None,
-        term: store.term(),
-        is_leader: false,
-        mempool_count: 0,
-        mempool_bytes: 0,
-        peers: 0,
-        members: 0,
-        syncing_to: None,
-        mining: None,
-        waiting: None,
+        worker_id: opened.worker.worker_id,
+        name: opened.worker.name.clone(),
+        chain: opened.worker.chain.clone(),
+        servers: opened.servers.clone(),
+        ..first_status(&opened.store, &opened.spec, &opened.key)
     }
 }
 
