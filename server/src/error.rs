@@ -2,11 +2,18 @@
 
 use crate::store::{Refusal, StoreError};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use block_chain_common::coordinator_api::{API_VERSION, ApiError};
 use block_chain_common::limits::MAX_CHAIN_WORKERS;
 use block_chain_common::quantity::Term;
+use std::collections::BTreeMap;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema as _};
 use uuid::Uuid;
+
+/// The body of a request: the largest is a commit with 256 acknowledgements.
+pub(crate) const MAX_BODY_BYTES: usize = 1_048_576;
 
 /// Left on a refusal's response, so that it can be counted by its code.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +25,27 @@ pub enum ServiceError {
     /// The body or a parameter cannot be read, or breaks a limit.
     #[error("{0}")]
     Malformed(String),
+    /// The body is too long.
+    #[error("the body has more than {MAX_BODY_BYTES} bytes")]
+    TooLarge,
+    /// There is no such route.
+    #[error("there is no {method} {path}")]
+    NoRoute {
+        /// The method asked for.
+        method: String,
+        /// The path asked for, cut short.
+        path: String,
+    },
+    /// The route is there for other methods.
+    #[error("{path} does not take {method}, only {allowed}")]
+    Method {
+        /// The method asked for.
+        method: String,
+        /// The path asked for, cut short.
+        path: String,
+        /// Those it takes, as the `Allow` header has them.
+        allowed: String,
+    },
     /// The worker speaks another version.
     #[error("the worker speaks version {found} of the interface, this coordinator {API_VERSION}")]
     Version {
@@ -114,6 +142,9 @@ impl ServiceError {
     fn code_and_status(&self) -> (&'static str, StatusCode) {
         match self {
             Self::Malformed(_) => ("malformed", StatusCode::BAD_REQUEST),
+            Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::NoRoute { .. } => ("not_found", StatusCode::NOT_FOUND),
+            Self::Method { .. } => ("method", StatusCode::METHOD_NOT_ALLOWED),
             Self::Version { .. } => ("version", StatusCode::UPGRADE_REQUIRED),
             Self::UnknownChain { .. } => ("unknown_chain", StatusCode::NOT_FOUND),
             Self::UnknownWorker { .. } => ("unknown_worker", StatusCode::NOT_FOUND),
@@ -146,6 +177,7 @@ impl ServiceError {
             Self::WorkerToken(_) | Self::UnknownWorker { .. } => {
                 Some("register again: the same key gets the same id")
             }
+            Self::NoRoute { .. } | Self::Method { .. } => Some("the routes are listed at /docs"),
             Self::Version { .. } => Some("run the same version of block-chain-server and block-chain-worker"),
             Self::Behind { .. } => {
                 Some("the coordinator was restored from an old backup; restore a newer one")
@@ -179,7 +211,33 @@ impl ResponseError for ServiceError {
             message: self.to_string(),
             hint: self.hint().map(str::to_owned),
         });
+        if let Self::Method { allowed, .. } = self
+            && let Ok(allowed) = HeaderValue::from_str(allowed)
+        {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
         response.extensions_mut().insert(Refused(code));
         response
+    }
+}
+
+/// What every route may answer besides what it is for.
+impl IntoResponses for ServiceError {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let body = || {
+            let schema = Ref::from_schema_name(ApiError::name());
+            ContentBuilder::new().schema(Some(schema)).build()
+        };
+        let refused = |description: &str| {
+            let response = ResponseBuilder::new().description(description);
+            response.content("application/json", body()).build().into()
+        };
+        BTreeMap::from([
+            ("4XX".to_owned(), refused("it is refused, by a rule or a limit")),
+            (
+                "5XX".to_owned(),
+                refused("the database fails, or the server stops"),
+            ),
+        ])
     }
 }

@@ -11,9 +11,9 @@ pub mod settings;
 pub mod store;
 pub mod tls;
 
-use actix_web::dev::{ServerHandle, Service as _};
-use actix_web::{App, HttpServer, web};
-use routes::{Metrics, State};
+use actix_web::dev::ServerHandle;
+use actix_web::{HttpServer, web};
+use routes::State;
 use service::{Join, Service};
 use settings::Settings;
 use std::net::SocketAddr;
@@ -75,8 +75,17 @@ impl StartError {
     }
 }
 
+impl StartError {
+    /// Whether a flag, not the machine, is to blame.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Url(_)))
+    }
+}
+
 fn store_hint(error: &StoreError) -> Option<&'static str> {
     match error {
+        StoreError::Url(_) => Some("postgresql://USER:PASSWORD@HOST:PORT/DATABASE[?sslmode=…]"),
         StoreError::Open { database, .. } if database.starts_with("postgresql://") => {
             Some("is the database there, and may this user make tables in it?")
         }
@@ -131,29 +140,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let service = Arc::new(service);
     let tls = tls::configure(&settings, &dir)?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
-    let metrics = Metrics::new()?;
-    let state = web::Data::new(State {
-        service: Arc::clone(&service),
-        metrics,
-        stopping: stopping.clone(),
-    });
-    let server = HttpServer::new(move || {
-        let counted = state.clone();
-        App::new()
-            .app_data(state.clone())
-            .wrap_fn(move |request, next| {
-                let metrics = counted.metrics.clone();
-                let answer = next.call(request);
-                async move {
-                    let answer = answer.await?;
-                    let route = answer.request().match_pattern();
-                    let refused = answer.response().extensions().get::<error::Refused>().copied();
-                    metrics.answered(route.as_deref(), answer.status().as_u16(), refused);
-                    Ok(answer)
-                }
-            })
-            .configure(routes::configure)
-    });
+    let state = web::Data::new(State::new(Arc::clone(&service), stopping.clone())?);
+    let server = HttpServer::new(move || routes::app(state.clone()));
     let server = server.workers(2).shutdown_timeout(1).disable_signals();
     let bind = settings.bind();
     let refused = |error: std::io::Error| StartError::Bind {

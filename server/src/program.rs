@@ -27,7 +27,10 @@ pub async fn run() -> ExitCode {
     }
     let running = match start(settings).await {
         Ok(running) => running,
-        Err(error) => return refuse(1, &error.to_string(), error.hint()),
+        Err(error) => {
+            let code = if error.is_usage() { 2 } else { 1 };
+            return refuse(code, &error.to_string(), error.hint());
+        }
     };
     let mut lines = format!("listening on {}\n", running.url);
     if let Some(fingerprint) = &running.fingerprint {

@@ -9,36 +9,76 @@ mod workers;
 
 pub use metrics::Metrics;
 
-use crate::error::ServiceError;
+use crate::error::{MAX_BODY_BYTES, Refused, ServiceError};
 use crate::service::Service;
-use actix_web::{HttpRequest, HttpResponse, web};
-use block_chain_common::coordinator_api::{API_VERSION, ApiError};
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::error::JsonPayloadError;
+use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, Json};
+use actix_web::{App, HttpRequest, get};
+use block_chain_common::coordinator_api::API_VERSION;
 use block_chain_common::quantity::Timestamp;
-use serde_json::json;
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The body of a request: the largest is a commit with 256 acknowledgements.
-const MAX_BODY_BYTES: usize = 1_048_576;
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+use utoipa_actix_web::AppExt as _;
+use utoipa_actix_web::service_config::ServiceConfig;
 
 /// What every handler is given.
 pub struct State {
-    /// The rules.
-    pub service: Arc<Service>,
-    /// What is counted.
-    pub metrics: Metrics,
+    service: Arc<Service>,
+    metrics: Metrics,
     /// Tells open event streams to end.
-    pub stopping: tokio::sync::watch::Receiver<bool>,
+    stopping: tokio::sync::watch::Receiver<bool>,
+    listeners: Arc<Semaphore>,
 }
 
-/// Adds all routes.
-pub fn configure(config: &mut web::ServiceConfig) {
+impl State {
+    /// The state of a server with this service.
+    ///
+    /// # Errors
+    /// Where two figures have one name.
+    pub fn new(
+        service: Arc<Service>,
+        stopping: tokio::sync::watch::Receiver<bool>,
+    ) -> prometheus::Result<Self> {
+        Ok(Self {
+            service,
+            metrics: Metrics::new()?,
+            stopping,
+            listeners: Arc::new(Semaphore::new(events::MAX_LISTENERS)),
+        })
+    }
+}
+
+/// All routes, with their description and what answers besides them.
+pub fn app(
+    state: web::Data<State>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let app = App::new().app_data(state).wrap(from_fn(count));
+    let app = app.into_utoipa_app().openapi(openapi::base());
+    let (app, document) = app.configure(configure).split_for_parts();
+    app.app_data(web::Data::new(openapi::Interface::new(&document)))
+        .default_service(web::to(openapi::unrouted))
+}
+
+fn configure(config: &mut ServiceConfig<'_>) {
     let json = web::JsonConfig::default()
         .limit(MAX_BODY_BYTES)
         .content_type_required(false)
-        .error_handler(|error, _| {
-            ServiceError::Malformed(format!("the body cannot be read: {error}")).into()
-        });
+        .error_handler(|error, _| unreadable(error).into());
     let query = web::QueryConfig::default().error_handler(|error, _| {
         ServiceError::Malformed(format!("the query cannot be read: {error}")).into()
     });
@@ -50,12 +90,42 @@ pub fn configure(config: &mut web::ServiceConfig) {
     legacy::configure(config);
     openapi::configure(config);
     config
-        .route("/v1/events", web::get().to(events::stream))
-        .route("/healthz", web::get().to(healthz))
-        .route("/readyz", web::get().to(readyz))
-        .route("/metrics", web::get().to(metrics::show))
-        .route("/", web::get().to(page::show))
-        .default_service(web::to(not_found));
+        .service(events::events)
+        .service(healthz)
+        .service(readyz)
+        .service(metrics::figures)
+        .service(page::home);
+}
+
+fn unreadable(error: JsonPayloadError) -> ServiceError {
+    match error {
+        JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
+            ServiceError::TooLarge
+        }
+        JsonPayloadError::Deserialize(error) => {
+            ServiceError::Malformed(format!("the body cannot be read: {error}"))
+        }
+        other => ServiceError::Malformed(format!("the body cannot be read: {other}")),
+    }
+}
+
+/// Counts every answer.
+async fn count(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let state = request.app_data::<web::Data<State>>().cloned();
+    let mut answer = next.call(request).await?;
+    let nosniff = HeaderValue::from_static("nosniff");
+    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    if let Some(state) = state {
+        let route = answer.request().match_pattern();
+        let refused = answer.response().extensions().get::<Refused>().copied();
+        state
+            .metrics
+            .answered(route.as_deref(), answer.status().as_u16(), refused);
+    }
+    Ok(answer)
 }
 
 /// The clock, read at the edge: the service takes time as an argument.
@@ -81,25 +151,45 @@ fn bearer(request: &HttpRequest) -> Option<String> {
     header.strip_prefix("Bearer ").map(str::to_owned)
 }
 
-async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().json(json!({
-        "status": "ok",
-        "service": "block-chain-server",
-        "api_version": API_VERSION,
-        "version": env!("CARGO_PKG_VERSION"),
-    }))
+/// The process is up.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// `ok`.
+    status: &'static str,
+    /// `block-chain-server`: tells it from other programs.
+    service: &'static str,
+    /// The version of this interface.
+    api_version: u32,
+    /// The program's version.
+    version: &'static str,
 }
 
-async fn readyz(state: web::Data<State>) -> Result<HttpResponse, ServiceError> {
-    call(&state, Service::ready).await?;
-    Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
-}
-
-async fn not_found(request: HttpRequest) -> HttpResponse {
-    let path: String = request.path().chars().take(120).collect();
-    HttpResponse::NotFound().json(ApiError {
-        code: "not_found".to_owned(),
-        message: format!("there is no {} {path}", request.method()),
-        hint: Some("the routes are listed at /docs".to_owned()),
+/// The process is up: its service and version
+#[utoipa::path(tag = "service", responses((status = 200, description = "it is", body = Health)))]
+#[get("/healthz")]
+async fn healthz() -> Json<Health> {
+    Json(Health {
+        status: "ok",
+        service: "block-chain-server",
+        api_version: API_VERSION,
+        version: env!("CARGO_PKG_VERSION"),
     })
+}
+
+/// The server is of use.
+#[derive(Serialize, ToSchema)]
+struct Ready {
+    /// `ready`.
+    status: &'static str,
+}
+
+/// The database answers
+#[utoipa::path(
+    tag = "service",
+    responses((status = 200, description = "it does", body = Ready), ServiceError)
+)]
+#[get("/readyz")]
+async fn readyz(state: web::Data<State>) -> Result<Json<Ready>, ServiceError> {
+    call(&state, Service::ready).await?;
+    Ok(Json(Ready { status: "ready" }))
 }

@@ -145,7 +145,7 @@ impl Service {
     /// # Errors
     /// Where it does not.
     pub fn ready(&self) -> Result<(), ServiceError> {
-        self.store.transaction(|tx| Ok(tx.chains()?.len())).map(|_| ())
+        self.store.read(|tx| Ok(tx.chains()?.len())).map(|_| ())
     }
 
     /// All chains.
@@ -153,7 +153,7 @@ impl Service {
     /// # Errors
     /// Where the database fails.
     pub fn chains(&self) -> Result<Vec<ChainInfo>, ServiceError> {
-        let rows = self.store.transaction(|tx| Ok::<_, ServiceError>(tx.chains()?))?;
+        let rows = self.store.read(|tx| Ok::<_, ServiceError>(tx.chains()?))?;
         rows.iter().map(|row| self.chain_info(row)).collect()
     }
 
@@ -162,7 +162,7 @@ impl Service {
     /// # Errors
     /// Where there is none of this name.
     pub fn chain(&self, name: &str) -> Result<ChainInfo, ServiceError> {
-        let row = self.store.transaction(|tx| chain_row(tx, name))?;
+        let row = self.store.read(|tx| chain_row(tx, name))?;
         self.chain_info(&row)
     }
 

@@ -1,25 +1,24 @@
 //! The coordinator's rows, in SQLite or PostgreSQL, behind one set of queries.
 //!
 //! [`Store::transaction`] runs a closure in one serialisable transaction; what it returns is answered only after the commit
-//! is on disk. The queries are written once and made for both backends by a macro, since diesel's are typed by backend.
-//! Absent: rules (see `service`).
+//! is on disk. [`Store::read`] is for what changes nothing. The queries are written once and made for both backends by a
+//! macro, since diesel's are typed by backend. Absent: rules (see `service`).
 
 mod connect;
 mod postgres;
 mod queries;
 mod rows;
 mod schema;
+mod tls;
 
 pub use rows::{ChainRow, CheckpointRow, CosignatureRow, MemberRow, WorkerRow};
 
 use diesel::migration::{Migration, MigrationSource};
-use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel::result::Error as QueryError;
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection as _, RunQueryDsl as _};
-use diesel_async::AsyncPgConnection;
-use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use postgres::Postgres;
+use postgres::{PgConnection, Postgres};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -27,15 +26,12 @@ use std::sync::{Mutex, PoisonError};
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// How often a transaction is begun again that PostgreSQL could not serialise.
-const SERIALISATION_TRIES: usize = 20;
-
-/// A connection to PostgreSQL without libpq, used from blocking threads.
-type PgConnection = AsyncConnectionWrapper<AsyncPgConnection>;
-
 /// Why the database fails.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The URL is none.
+    #[error("the database URL cannot be read: {0}")]
+    Url(String),
     /// It cannot be opened or reached.
     #[error("cannot open the database {database}: {reason}")]
     Open {
@@ -72,13 +68,13 @@ impl Refusal for StoreError {
     }
 }
 
-enum Backend {
-    Sqlite(SqliteConnection),
-    Postgres(Box<Postgres>),
-}
-
 /// The database.
-pub struct Store(Mutex<Backend>);
+pub struct Store(Backend);
+
+enum Backend {
+    Sqlite(Mutex<SqliteConnection>),
+    Postgres(Postgres),
+}
 
 /// The queries, within a transaction.
 pub trait Tx {
@@ -241,14 +237,13 @@ impl Store {
             set.map_err(|error| open(error.to_string()))?;
         }
         migrate(&mut connection, SQLITE_MIGRATIONS, &database)?;
-        Ok(Self(Mutex::new(Backend::Sqlite(connection))))
+        Ok(Self(Backend::Sqlite(Mutex::new(connection))))
     }
 
     /// Whether other servers may write to the same database.
     #[must_use]
-    pub fn is_shared(&self) -> bool {
-        let backend = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(&*backend, Backend::Postgres(_))
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.0, Backend::Postgres(_))
     }
 
     /// Connects to PostgreSQL. Call it, and use the store, from a thread that may block.
@@ -256,9 +251,7 @@ impl Store {
     /// # Errors
     /// Where it cannot be reached or refuses, or was written by a later version.
     pub fn open_postgres(url: &str) -> Result<Self, StoreError> {
-        Ok(Self(Mutex::new(Backend::Postgres(Box::new(Postgres::open(
-            url,
-        )?)))))
+        Ok(Self(Backend::Postgres(Postgres::open(url)?)))
     }
 
     /// Runs a closure in one serialisable transaction. Where it fails nothing is changed.
@@ -269,52 +262,44 @@ impl Store {
         &self,
         mut run: impl FnMut(&mut dyn Tx) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut backend = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let mut finished = false;
-            let mut attempt = |tx: &mut dyn Tx| {
-                let result = run(tx);
-                finished = result.is_ok();
-                result.map_err(Failure::Refused)
-            };
-            let result = match &mut *backend {
-                Backend::Sqlite(connection) => connection.immediate_transaction(|tx| attempt(tx)),
-                Backend::Postgres(postgres) => postgres.attempt(attempt),
-            };
-            let error: E = match result {
-                Ok(value) => return Ok(value),
-                Err(Failure::Refused(error)) => error,
-                Err(Failure::Store(error)) => error.into(),
-            };
-            let again = match (&mut *backend, error.store_error()) {
-                (Backend::Postgres(postgres), Some(StoreError::Query(error))) => match is_conflict(error) {
-                    true => tries < SERIALISATION_TRIES,
-                    // Where the connection broke at the commit, nobody knows whether it happened: the caller asks again.
-                    false => postgres.forget_broken(error) && !finished && tries < 2,
-                },
-                _ => false,
-            };
-            if !again {
-                return Err(error);
+        match &self.0 {
+            Backend::Sqlite(connection) => {
+                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                let result = connection.immediate_transaction(|tx| run(tx).map_err(Failure::Refused));
+                result.map_err(Failure::into_error)
             }
+            Backend::Postgres(postgres) => postgres.transaction(run),
         }
     }
-}
 
-/// Another transaction was first; this one did nothing and may run again.
-const fn is_conflict(error: &QueryError) -> bool {
-    use DatabaseErrorKind::{SerializationFailure, UniqueViolation};
-    matches!(
-        error,
-        QueryError::DatabaseError(SerializationFailure | UniqueViolation, _)
-    )
+    /// Runs a closure that only reads, all of it as of one moment.
+    ///
+    /// # Errors
+    /// The closure's error, or that of the database: one that writes may be refused.
+    pub fn read<T, E: Refusal>(&self, mut run: impl FnMut(&mut dyn Tx) -> Result<T, E>) -> Result<T, E> {
+        match &self.0 {
+            Backend::Sqlite(connection) => {
+                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                let result = connection.transaction(|tx| run(tx).map_err(Failure::Refused));
+                result.map_err(Failure::into_error)
+            }
+            Backend::Postgres(postgres) => postgres.read(run),
+        }
+    }
 }
 
 enum Failure<E> {
     Refused(E),
     Store(StoreError),
+}
+
+impl<E: Refusal> Failure<E> {
+    fn into_error(self) -> E {
+        match self {
+            Self::Refused(error) => error,
+            Self::Store(error) => error.into(),
+        }
+    }
 }
 
 impl<E> From<QueryError> for Failure<E> {

@@ -7,14 +7,23 @@ mod cluster;
 #[path = "coordinator/http.rs"]
 mod http;
 #[cfg(test)]
+#[path = "coordinator/interface.rs"]
+mod interface;
+#[cfg(test)]
 #[path = "coordinator/network.rs"]
 mod network;
+#[cfg(test)]
+#[path = "coordinator/postgres.rs"]
+mod postgres;
 #[cfg(test)]
 #[path = "coordinator/property.rs"]
 mod property;
 #[cfg(test)]
 #[path = "coordinator/rules.rs"]
 mod rules;
+#[cfg(test)]
+#[path = "../../common/tests/support/schema.rs"]
+mod schema;
 #[cfg(test)]
 #[path = "coordinator/stores.rs"]
 mod stores;

@@ -2,8 +2,8 @@
 
 use super::{State, call, now};
 use crate::error::{Refused, ServiceError};
-use actix_web::HttpResponse;
 use actix_web::web::Data;
+use actix_web::{HttpResponse, get};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// What the coordinator counts.
@@ -61,7 +61,13 @@ impl Metrics {
     }
 }
 
-pub(super) async fn show(state: Data<State>) -> Result<HttpResponse, ServiceError> {
+/// Figures for Prometheus
+#[utoipa::path(
+    tag = "service",
+    responses((status = 200, description = "the figures", body = String, content_type = "text/plain"), ServiceError)
+)]
+#[get("/metrics")]
+pub(super) async fn figures(state: Data<State>) -> Result<HttpResponse, ServiceError> {
     let views = call(&state, |service| {
         service
             .chains()?

@@ -1,110 +1,107 @@
-//! The interface's description, and a page to read it that needs nothing from elsewhere.
+//! The interface's description, made of what the handlers say of themselves, and a page to read it that needs nothing
+//! from elsewhere. Who asks for what is not in it is told so here.
 
-use actix_web::{HttpResponse, web};
-use serde_json::{Value, json};
+use crate::error::ServiceError;
+use actix_web::dev::ResourceDef;
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse, get};
+use block_chain_common::coordinator_api::{ApiError, Event};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_actix_web::service_config::ServiceConfig;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-/// Method, path, what it does. The bodies are those of `block_chain_common::coordinator_api`.
-const ROUTES: [(&str, &str, &str); 18] = [
-    ("post", "/v1/challenges", "a nonce to sign, for a registration"),
-    ("post", "/v1/workers", "register: the same key gets the same id"),
-    (
-        "post",
-        "/v1/workers/{id}/heartbeat",
-        "the worker lives; answers with the chain's view (bearer token)",
+/// What is said of the whole; the routes come from the handlers.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "block-chain-server",
+        description = "The coordinator: ids, leaders, checkpoints. It holds no blocks."
     ),
-    (
-        "post",
-        "/v1/workers/{id}/leave",
-        "the worker leaves (bearer token)",
-    ),
-    ("get", "/v1/chains", "all chains"),
-    ("get", "/v1/chains/{name}", "a chain: id, spec, coordinator's key"),
-    (
-        "get",
-        "/v1/chains/{name}/view",
-        "members, leader, term, last checkpoint, what is final",
-    ),
-    (
-        "get",
-        "/v1/chains/{name}/checkpoints",
-        "checkpoints from a size on (?from=&limit=, at most 1,000)",
-    ),
-    (
-        "post",
-        "/v1/chains/{name}/checkpoints",
-        "the leader asks to commit a block (bearer token)",
-    ),
-    (
-        "post",
-        "/v1/chains/{name}/cosignatures",
-        "a member cosigns a checkpoint (bearer token)",
-    ),
-    ("get", "/v1/events", "server-sent events"),
-    (
-        "post",
-        "/register",
-        "an id without a key, as the earlier coordinator gave them",
-    ),
-    ("get", "/check_leader", "the leader of chain main"),
-    ("post", "/check_leader", "the leader of chain main"),
-    ("get", "/healthz", "the process is up; its service and version"),
-    ("get", "/readyz", "the database answers"),
-    ("get", "/metrics", "figures for Prometheus"),
-    ("get", "/", "the page for people"),
-];
+    components(schemas(ApiError, Event)),
+    modifiers(&WorkerToken)
+)]
+struct Base;
 
-pub(super) fn configure(config: &mut web::ServiceConfig) {
-    config
-        .route("/openapi.json", web::get().to(document))
-        .route("/docs", web::get().to(to_docs))
-        .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")));
+struct WorkerToken;
+
+impl Modify for WorkerToken {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let mut http = Http::new(HttpAuthScheme::Bearer);
+        http.description = Some("the worker's token, which its registration gave".to_owned());
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("worker_token", SecurityScheme::Http(http));
+    }
 }
 
-async fn to_docs() -> HttpResponse {
+/// The description without its routes.
+pub(super) fn base() -> utoipa::openapi::OpenApi {
+    Base::openapi()
+}
+
+pub(super) fn configure(config: &mut ServiceConfig<'_>) {
+    config.service(openapi_json).service(docs);
+    let pages = SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json"));
+    config.map(|config| config.service(pages));
+}
+
+/// The interface as it is served: its description, and the methods of each path.
+pub(super) struct Interface {
+    document: String,
+    routes: Vec<(ResourceDef, String)>,
+}
+
+impl Interface {
+    /// Of the description of all routes.
+    pub(super) fn new(document: &utoipa::openapi::OpenApi) -> Self {
+        let routes = document.paths.paths.iter().map(|(path, item)| {
+            let item = serde_json::to_value(item).unwrap_or_default();
+            let methods = item.as_object().into_iter().flat_map(|item| item.keys());
+            let methods: Vec<String> = methods.map(|method| method.to_uppercase()).collect();
+            (ResourceDef::new(path.as_str()), methods.join(", "))
+        });
+        Self {
+            routes: routes.collect(),
+            document: serde_json::to_string(document).unwrap_or_default(),
+        }
+    }
+}
+
+/// This description, as OpenAPI 3.1
+#[utoipa::path(tag = "service", responses((status = 200, description = "the document", body = Object)))]
+#[get("/openapi.json")]
+async fn openapi_json(interface: Data<Interface>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/json")
+        .body(interface.document.clone())
+}
+
+/// A page to read and try the interface
+#[utoipa::path(tag = "service", responses((status = 307, description = "it is at /docs/")))]
+#[get("/docs")]
+async fn docs() -> HttpResponse {
     HttpResponse::TemporaryRedirect()
         .insert_header(("location", "/docs/"))
         .finish()
 }
 
-async fn document() -> HttpResponse {
-    HttpResponse::Ok().json(openapi())
-}
-
-fn openapi() -> Value {
-    let mut paths = serde_json::Map::new();
-    for (method, path, summary) in ROUTES {
-        let parameters: Vec<Value> = ["id", "name"]
-            .iter()
-            .filter(|name| path.contains(&format!("{{{name}}}")))
-            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-            .collect();
-        let mut operation = json!({
-            "summary": summary,
-            "parameters": parameters,
-            "responses": {
-                "200": { "description": "done" },
-                "default": {
-                    "description": "refused: code, message, and sometimes a hint",
-                    "content": { "application/json": { "schema": { "$ref": "#/components/schemas/ApiError" } } }
-                }
-            }
-        });
-        if method == "post" && path.starts_with("/v1") {
-            operation["requestBody"] =
-                json!({ "content": { "application/json": { "schema": { "type": "object" } } } });
-        }
-        paths.entry(path).or_insert_with(|| json!({}))[method] = operation;
-    }
-    json!({
-        "openapi": "3.1.0",
-        "info": { "title": "block-chain-server", "version": env!("CARGO_PKG_VERSION"),
-                  "description": "The coordinator: ids, leaders, checkpoints. It holds no blocks." },
-        "paths": paths,
-        "components": { "schemas": { "ApiError": {
-            "type": "object",
-            "required": ["code", "message"],
-            "properties": { "code": { "type": "string" }, "message": { "type": "string" }, "hint": { "type": "string" } }
-        } } }
+/// What is asked for is not there, or not by this method.
+pub(super) async fn unrouted(
+    request: HttpRequest,
+    interface: Data<Interface>,
+) -> Result<HttpResponse, ServiceError> {
+    let method = request.method().to_string();
+    let found = interface
+        .routes
+        .iter()
+        .find(|(path, _)| path.is_match(request.path()));
+    let path = request.path().chars().take(120).collect();
+    Err(match found {
+        Some((_, allowed)) => ServiceError::Method {
+            method,
+            path,
+            allowed: allowed.clone(),
+        },
+        None => ServiceError::NoRoute { method, path },
     })
 }

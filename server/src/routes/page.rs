@@ -2,8 +2,8 @@
 
 use super::{State, call, now};
 use crate::error::ServiceError;
-use actix_web::HttpResponse;
 use actix_web::web::Data;
+use actix_web::{HttpResponse, get};
 use block_chain_common::checkpoint::witness_name;
 use block_chain_common::coordinator_api::{ChainView, Member};
 use block_chain_common::note::SignedNote;
@@ -18,10 +18,20 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
 code{font-size:.92em}dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem}\
 dt{opacity:.7}dd{margin:0}.ok{color:#2a8f4a}.bad{color:#c0392b}";
 
-/// Reloads when something happens; without scripts the page is as it was when it was asked for.
-const SCRIPT: &str = "let t;new EventSource('/v1/events').onmessage=()=>{clearTimeout(t);t=setTimeout(()=>location.reload(),500)}";
+/// Reloads when something happens, or may have: the listener fell behind, or was not connected for a while. Without scripts
+/// the page is as it was when it was asked for.
+const SCRIPT: &str = "\
+let t,opened,e=new EventSource('/v1/events'),\
+again=()=>{clearTimeout(t);t=setTimeout(()=>location.reload(),500)};\
+e.onmessage=again;e.addEventListener('lagged',again);e.onopen=()=>{if(opened)again();opened=true}";
 
-pub(super) async fn show(state: Data<State>) -> Result<HttpResponse, ServiceError> {
+/// The page for people: workers, leader, what is committed and final, and why what is not is not
+#[utoipa::path(
+    tag = "service",
+    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ServiceError)
+)]
+#[get("/")]
+pub(super) async fn home(state: Data<State>) -> Result<HttpResponse, ServiceError> {
     let views = call(&state, |service| {
         service
             .chains()?

@@ -2,84 +2,142 @@
 
 use super::{State, bearer, call, now};
 use crate::error::ServiceError;
-use actix_web::web::{self, Data, Json, Path, Query};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::web::{Data, Json, Path, Query};
+use actix_web::{HttpRequest, get, post};
 use block_chain_common::coordinator_api::{
-    CommitRequest, CosignRequest, Heartbeat, LeaveRequest, RegisterRequest,
+    ChainInfo, ChainView, Challenge, CheckpointPage, CheckpointView, CommitAnswer, CommitRequest,
+    CosignRequest, Heartbeat, LeaveRequest, Left, RegisterRequest, Registration,
 };
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
-pub(super) fn configure(config: &mut web::ServiceConfig) {
+pub(super) fn configure(config: &mut ServiceConfig<'_>) {
     config
-        .route("/v1/challenges", web::post().to(challenge))
-        .route("/v1/workers", web::post().to(register))
-        .route("/v1/workers/{id}/heartbeat", web::post().to(heartbeat))
-        .route("/v1/workers/{id}/leave", web::post().to(leave))
-        .route("/v1/chains", web::get().to(chains))
-        .route("/v1/chains/{name}", web::get().to(chain))
-        .route("/v1/chains/{name}/view", web::get().to(view))
-        .route("/v1/chains/{name}/checkpoints", web::get().to(checkpoints))
-        .route("/v1/chains/{name}/checkpoints", web::post().to(commit))
-        .route("/v1/chains/{name}/cosignatures", web::post().to(cosign));
+        .service(challenge)
+        .service(register)
+        .service(heartbeat)
+        .service(leave)
+        .service(chains)
+        .service(chain)
+        .service(chain_view)
+        .service(checkpoints)
+        .service(commit)
+        .service(cosign);
 }
 
-type Answer = Result<HttpResponse, ServiceError>;
+type Answer<T> = Result<Json<T>, ServiceError>;
 
-async fn challenge(state: Data<State>) -> Answer {
-    Ok(HttpResponse::Ok().json(call(&state, |service| service.challenge(now())).await?))
+/// A nonce to sign, for a registration
+#[utoipa::path(
+    tag = "workers",
+    responses((status = 200, description = "good for one use within a minute", body = Challenge), ServiceError)
+)]
+#[post("/v1/challenges")]
+async fn challenge(state: Data<State>) -> Answer<Challenge> {
+    Ok(Json(call(&state, |service| service.challenge(now())).await?))
 }
 
-async fn register(state: Data<State>, Json(body): Json<RegisterRequest>) -> Answer {
-    Ok(HttpResponse::Ok().json(call(&state, move |service| service.register(&body, now())).await?))
+/// Register: the same key gets the same id, and a new token
+#[utoipa::path(
+    tag = "workers",
+    responses((status = 200, description = "the worker is part of the network", body = Registration), ServiceError)
+)]
+#[post("/v1/workers")]
+async fn register(state: Data<State>, Json(body): Json<RegisterRequest>) -> Answer<Registration> {
+    let registered = call(&state, move |service| service.register(&body, now()));
+    Ok(Json(registered.await?))
 }
 
+/// The worker lives
+#[utoipa::path(
+    tag = "workers",
+    params(("id" = Uuid, Path, description = "the worker's id")),
+    security(("worker_token" = [])),
+    responses((status = 200, description = "the chain's network now", body = ChainView), ServiceError)
+)]
+#[post("/v1/workers/{id}/heartbeat")]
 async fn heartbeat(
     state: Data<State>,
     request: HttpRequest,
     id: Path<Uuid>,
     Json(body): Json<Heartbeat>,
-) -> Answer {
+) -> Answer<ChainView> {
     let token = bearer(&request);
     let view = call(&state, move |service| {
         let who = service.authenticate(Some(*id), token.as_deref())?;
         service.heartbeat(&who, &body, now())
     });
-    Ok(HttpResponse::Ok().json(view.await?))
+    Ok(Json(view.await?))
 }
 
+/// The worker leaves a chain's network
+#[utoipa::path(
+    tag = "workers",
+    params(("id" = Uuid, Path, description = "the worker's id")),
+    security(("worker_token" = [])),
+    responses((status = 200, description = "it has left", body = Left), ServiceError)
+)]
+#[post("/v1/workers/{id}/leave")]
 async fn leave(
     state: Data<State>,
     request: HttpRequest,
     id: Path<Uuid>,
     Json(body): Json<LeaveRequest>,
-) -> Answer {
+) -> Answer<Left> {
     let token = bearer(&request);
     let left = call(&state, move |service| {
         let who = service.authenticate(Some(*id), token.as_deref())?;
         service.leave(&who, &body.chain, now())
     });
-    Ok(HttpResponse::Ok().json(left.await?))
+    Ok(Json(left.await?))
 }
 
-async fn chains(state: Data<State>) -> Answer {
-    Ok(HttpResponse::Ok().json(call(&state, |service| service.chains()).await?))
+/// All chains
+#[utoipa::path(
+    tag = "chains",
+    responses((status = 200, description = "by name", body = Vec<ChainInfo>), ServiceError)
+)]
+#[get("/v1/chains")]
+async fn chains(state: Data<State>) -> Answer<Vec<ChainInfo>> {
+    Ok(Json(call(&state, |service| service.chains()).await?))
 }
 
-async fn chain(state: Data<State>, name: Path<String>) -> Answer {
-    Ok(HttpResponse::Ok().json(call(&state, move |service| service.chain(&name)).await?))
+/// A chain: its id, spec and coordinator's key
+#[utoipa::path(
+    tag = "chains",
+    params(("name" = String, Path, description = "the chain's name", example = "main")),
+    responses((status = 200, description = "the chain", body = ChainInfo), ServiceError)
+)]
+#[get("/v1/chains/{name}")]
+async fn chain(state: Data<State>, name: Path<String>) -> Answer<ChainInfo> {
+    Ok(Json(call(&state, move |service| service.chain(&name)).await?))
 }
 
-async fn view(state: Data<State>, name: Path<String>) -> Answer {
-    Ok(HttpResponse::Ok().json(call(&state, move |service| service.view(&name, now())).await?))
+/// A chain's network: members, leader, term, last checkpoint, what is final
+#[utoipa::path(
+    tag = "chains",
+    params(("name" = String, Path, description = "the chain's name", example = "main")),
+    responses((status = 200, description = "its network now", body = ChainView), ServiceError)
+)]
+#[get("/v1/chains/{name}/view")]
+async fn chain_view(state: Data<State>, name: Path<String>) -> Answer<ChainView> {
+    let view = call(&state, move |service| service.view(&name, now()));
+    Ok(Json(view.await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct PageQuery {
+    /// The first size wanted.
     #[serde(default)]
+    #[param(default = 0)]
     from: u64,
+    /// How many at most; 1,000 are the most there are on one page.
     #[serde(default = "default_limit")]
+    #[param(default = 100)]
     limit: u64,
 }
 
@@ -87,37 +145,64 @@ const fn default_limit() -> u64 {
     100
 }
 
-async fn checkpoints(state: Data<State>, name: Path<String>, Query(page): Query<PageQuery>) -> Answer {
+/// Checkpoints from a size on
+#[utoipa::path(
+    tag = "chains",
+    params(("name" = String, Path, description = "the chain's name", example = "main"), PageQuery),
+    responses((status = 200, description = "in order of size", body = CheckpointPage), ServiceError)
+)]
+#[get("/v1/chains/{name}/checkpoints")]
+async fn checkpoints(
+    state: Data<State>,
+    name: Path<String>,
+    Query(page): Query<PageQuery>,
+) -> Answer<CheckpointPage> {
     let found = call(&state, move |service| {
         service.checkpoints(&name, page.from, page.limit)
     });
-    Ok(HttpResponse::Ok().json(found.await?))
+    Ok(Json(found.await?))
 }
 
+/// The leader asks to commit a block
+#[utoipa::path(
+    tag = "chains",
+    params(("name" = String, Path, description = "the chain's name", example = "main")),
+    security(("worker_token" = [])),
+    responses((status = 200, description = "the block is committed", body = CommitAnswer), ServiceError)
+)]
+#[post("/v1/chains/{name}/checkpoints")]
 async fn commit(
     state: Data<State>,
     request: HttpRequest,
     name: Path<String>,
     Json(body): Json<CommitRequest>,
-) -> Answer {
+) -> Answer<CommitAnswer> {
     let token = bearer(&request);
     let answer = call(&state, move |service| {
         let who = service.authenticate(None, token.as_deref())?;
         service.commit(&who, &name, &body)
     });
-    Ok(HttpResponse::Ok().json(answer.await?))
+    Ok(Json(answer.await?))
 }
 
+/// A member cosigns a checkpoint that it has persisted
+#[utoipa::path(
+    tag = "chains",
+    params(("name" = String, Path, description = "the chain's name", example = "main")),
+    security(("worker_token" = [])),
+    responses((status = 200, description = "the checkpoint, with this cosignature", body = CheckpointView), ServiceError)
+)]
+#[post("/v1/chains/{name}/cosignatures")]
 async fn cosign(
     state: Data<State>,
     request: HttpRequest,
     name: Path<String>,
     Json(body): Json<CosignRequest>,
-) -> Answer {
+) -> Answer<CheckpointView> {
     let token = bearer(&request);
     let answer = call(&state, move |service| {
         let who = service.authenticate(None, token.as_deref())?;
         service.cosign(&who, &name, &body)
     });
-    Ok(HttpResponse::Ok().json(answer.await?))
+    Ok(Json(answer.await?))
 }

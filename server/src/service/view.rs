@@ -20,7 +20,7 @@ impl Service {
     /// # Errors
     /// Where there is no such chain.
     pub fn view(&self, chain: &str, now: Timestamp) -> Result<ChainView, ServiceError> {
-        self.store.transaction(|tx| {
+        self.store.read(|tx| {
             let chain = chain_row(tx, chain)?;
             self.view_in(tx, &chain, now)
         })
@@ -72,7 +72,7 @@ impl Service {
     /// Where there is no such chain.
     pub fn checkpoints(&self, chain: &str, from: u64, limit: u64) -> Result<CheckpointPage, ServiceError> {
         let limit = limit.clamp(1, MAX_PAGE);
-        self.store.transaction(|tx| {
+        self.store.read(|tx| {
             let chain = chain_row(tx, chain)?;
             let keys = member_keys(tx, &chain.name)?;
             let mut rows = tx.checkpoints(&chain.name, to_sql(from), to_sql(limit.saturating_add(1)))?;

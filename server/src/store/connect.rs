@@ -1,34 +1,30 @@
-//! A PostgreSQL URL and its connection: `sslmode` as libpq has it, over rustls. The password is never shown.
+//! A PostgreSQL URL and its connections: `sslmode` and `sslrootcert` as libpq has them, over rustls.
+//!
+//! No message and no `Debug` shows a URL's password. Absent: client certificates, password files, service files.
 
+use super::tls::{Verify, client_config};
 use diesel_async::AsyncPgConnection;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::path::PathBuf;
 use std::str::FromStr as _;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+/// For the network's part of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// How far the server's certificate is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verify {
-    Nothing,
-    Chain,
-    Full,
-}
+/// For all of it, the sign-in included.
+const SIGN_IN: Duration = Duration::from_secs(10);
+/// A database whose machine is gone is noticed after so long a silence: workers ask again after 10 s.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// A database URL, checked.
 #[derive(Clone)]
 pub(super) struct DatabaseUrl {
     config: Config,
+    /// Tried one after the other.
+    modes: Vec<SslMode>,
     verify: Verify,
     root: Option<PathBuf>,
     shown: String,
@@ -47,47 +43,62 @@ impl DatabaseUrl {
     /// Where it is none; the message does not hold the URL, which may hold a password.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let refuse = |reason: &str| reason.to_owned();
-        let mut url = url::Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
             return Err(refuse("it does not begin with postgresql://"));
         }
+        // The driver knows neither `verify-*` nor `sslrootcert`, so these are taken out of what it gets.
+        let (base, query) = text.split_once('?').unwrap_or((text, ""));
         let (mut mode, mut root, mut rest) = (None, None, Vec::new());
-        for (name, value) in url.query_pairs() {
-            match name.as_ref() {
-                "sslmode" => mode = Some(value.into_owned()),
-                "sslrootcert" => root = Some(PathBuf::from(value.as_ref())),
-                _ => rest.push((name.into_owned(), value.into_owned())),
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let decoded = url::form_urlencoded::parse(pair.as_bytes()).next();
+            let value = decoded.map(|(_, value)| value.into_owned());
+            match pair.split('=').next() {
+                Some("sslmode") => mode = value,
+                Some("sslrootcert") => root = value.filter(|path| path != "system").map(PathBuf::from),
+                _ => rest.push(pair),
             }
         }
-        url.set_query(None);
-        if !rest.is_empty() {
-            url.query_pairs_mut().extend_pairs(rest);
-        }
-        let mut config = Config::from_str(url.as_str()).map_err(|error| refuse(&error.to_string()))?;
-        if config.get_hosts().is_empty() {
+        let url = match rest.is_empty() {
+            true => base.to_owned(),
+            false => format!("{base}?{}", rest.join("&")),
+        };
+        let mut config = Config::from_str(&url).map_err(|error| root_cause(&error))?;
+        let hosts = config.get_hosts();
+        if hosts.is_empty() && config.get_hostaddrs().is_empty() {
             return Err(refuse("it names no host"));
         }
-        config.connect_timeout(CONNECT);
-        config.keepalives_idle(CONNECT);
-        config.tcp_user_timeout(CONNECT * 2);
-        // As libpq: `require` with a root certificate given verifies like `verify-ca`.
-        let (ssl, verify) = match mode.as_deref() {
-            Some("disable") => (SslMode::Disable, Verify::Nothing),
-            None | Some("allow" | "prefer") => (SslMode::Prefer, Verify::Nothing),
-            Some("require") if root.is_some() => (SslMode::Require, Verify::Chain),
-            Some("require") => (SslMode::Require, Verify::Nothing),
-            Some("verify-ca") => (SslMode::Require, Verify::Chain),
-            Some("verify-full") => (SslMode::Require, Verify::Full),
-            Some(other) => {
-                return Err(format!(
-                    "sslmode {other:?} is none of disable, allow, prefer, require, verify-ca, verify-full"
+        if hosts
+            .iter()
+            .any(|host| matches!(host, Host::Tcp(name) if name.contains('@')))
+        {
+            return Err(refuse("its host has an @ in it; in a password, write %40"));
+        }
+        let sockets_only = !hosts.is_empty() && hosts.iter().all(|host| matches!(host, Host::Unix(_)));
+        let (modes, verify) = match mode.as_deref() {
+            _ if sockets_only => (vec![SslMode::Disable], Verify::Nothing),
+            Some("disable") => (vec![SslMode::Disable], Verify::Nothing),
+            Some("allow") => (vec![SslMode::Disable, SslMode::Require], Verify::Nothing),
+            None | Some("prefer") => (vec![SslMode::Prefer, SslMode::Disable], Verify::Nothing),
+            // As libpq: with a root certificate given, `require` verifies like `verify-ca`.
+            Some("require") if root.is_some() => (vec![SslMode::Require], Verify::Chain),
+            Some("require") => (vec![SslMode::Require], Verify::Nothing),
+            Some("verify-ca") => (vec![SslMode::Require], Verify::Chain),
+            Some("verify-full") => (vec![SslMode::Require], Verify::Full),
+            Some(_) => {
+                return Err(refuse(
+                    "its sslmode is none of disable, allow, prefer, require, verify-ca, verify-full",
                 ));
             }
         };
-        config.ssl_mode(ssl);
+        config
+            .connect_timeout(CONNECT)
+            .keepalives_idle(SILENT / 2)
+            .tcp_user_timeout(SILENT)
+            .application_name("block-chain-server");
         let shown = shown(&config);
         Ok(Self {
             config,
+            modes,
             verify,
             root,
             shown,
@@ -96,67 +107,44 @@ impl DatabaseUrl {
 
     /// The database for people and logs: without its password.
     #[must_use]
-    pub(super) fn shown(&self) -> String {
-        self.shown.clone()
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// Connects; the runtime that this runs on drives the connection.
     pub(super) async fn connect(&self) -> Result<AsyncPgConnection, String> {
-        let tls = MakeRustlsConnect::new(self.tls()?);
-        let connecting = tokio::time::timeout(CONNECT * 2, self.config.connect(tls)).await;
-        let (client, connection) = connecting
-            .or(Err("it does not answer in 10 s".to_owned()))?
-            .map_err(|error| root_cause(&error))?;
+        let mut first = None;
+        for mode in &self.modes {
+            match self.attempt(*mode).await {
+                Ok(connection) => return Ok(connection),
+                Err((reason, again)) => {
+                    first.get_or_insert(reason);
+                    if !again {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(first.unwrap_or_default())
+    }
+
+    /// One attempt; with the error whether another `sslmode` may help.
+    async fn attempt(&self, mode: SslMode) -> Result<AsyncPgConnection, (String, bool)> {
+        let tls = client_config(self.verify, self.root.as_deref()).map_err(|reason| (reason, false))?;
+        let mut config = self.config.clone();
+        config.ssl_mode(mode);
+        let connecting = tokio::time::timeout(SIGN_IN, config.connect(MakeRustlsConnect::new(tls))).await;
+        let silent = (format!("it does not answer in {} s", SIGN_IN.as_secs()), false);
+        let (client, connection) = connecting.or(Err(silent))?.map_err(|error| {
+            // A server that refuses unencrypted (or encrypted) clients says that they may not connect.
+            let refused = error
+                .code()
+                .is_none_or(|code| *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
+            (root_cause(&error), refused)
+        })?;
         AsyncPgConnection::try_from_client_and_connection(client, connection)
             .await
-            .map_err(|error| error.to_string())
-    }
-
-    fn tls(&self) -> Result<ClientConfig, String> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
-        let builder = builder
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        let chain = match self.verify {
-            Verify::Nothing => None,
-            Verify::Chain | Verify::Full => {
-                let verifier = WebPkiServerVerifier::builder_with_provider(
-                    Arc::new(self.roots()?),
-                    Arc::clone(&provider),
-                );
-                Some(verifier.build().map_err(|error| error.to_string())?)
-            }
-        };
-        let verifier = LikeLibpq {
-            chain,
-            names: self.verify == Verify::Full,
-            provider,
-        };
-        Ok(builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth())
-    }
-
-    fn roots(&self) -> Result<RootCertStore, String> {
-        let Some(path) = &self.root else {
-            return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
-        };
-        let mut roots = RootCertStore::empty();
-        let unreadable = |error: String| format!("sslrootcert {}: {error}", path.display());
-        for certificate in
-            CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))?
-        {
-            let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-            roots
-                .add(certificate)
-                .map_err(|error| unreadable(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(unreadable("no certificate in it".to_owned()));
-        }
-        Ok(roots)
+            .map_err(|error| (error.to_string(), false))
     }
 }
 
@@ -172,7 +160,11 @@ fn shown(config: &Config) -> String {
     let host = match config.get_hosts().first() {
         Some(Host::Tcp(host)) => host.clone(),
         Some(Host::Unix(path)) => path.display().to_string(),
-        None => String::new(),
+        None => config
+            .get_hostaddrs()
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     };
     let port = config.get_ports().first().copied().unwrap_or(5_432);
     let user = config.get_user().unwrap_or("");
@@ -180,70 +172,6 @@ fn shown(config: &Config) -> String {
         "postgresql://{user}@{host}:{port}/{}",
         config.get_dbname().unwrap_or(user)
     )
-}
-
-/// libpq's ladder: encrypt only, check the chain, check chain and name.
-#[derive(Debug)]
-struct LikeLibpq {
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    names: bool,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for LikeLibpq {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let Some(chain) = &self.chain else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        match chain.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            // `verify-ca` takes any name.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.names => Ok(ServerCertVerified::assertion()),
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -257,7 +185,32 @@ mod tests {
                 .unwrap();
         assert_eq!(url.shown(), "postgresql://me@db.example:5433/records");
         assert_eq!(format!("{url:?}"), url.shown());
-        assert_eq!(url.verify, Verify::Full);
+        assert_eq!((url.verify, url.modes), (Verify::Full, vec![SslMode::Require]));
+    }
+
+    #[test]
+    fn sslmode_is_libpqs() {
+        let table = [
+            ("", 2, Verify::Nothing),
+            ("?sslmode=disable", 1, Verify::Nothing),
+            ("?sslmode=allow", 2, Verify::Nothing),
+            ("?sslmode=prefer", 2, Verify::Nothing),
+            ("?sslmode=require", 1, Verify::Nothing),
+            ("?sslmode=require&sslrootcert=%2Fa%20b.pem", 1, Verify::Chain),
+            (
+                "?sslrootcert=system&sslmode=verify-ca&application_name=x",
+                1,
+                Verify::Chain,
+            ),
+        ];
+        for (query, modes, verify) in table {
+            let url = DatabaseUrl::parse(&format!("postgres://u@h/d{query}")).unwrap();
+            assert_eq!((url.modes.len(), url.verify), (modes, verify), "{query}");
+        }
+        let socket =
+            DatabaseUrl::parse("postgresql:///records?host=/run/pg&user=me&sslmode=require").unwrap();
+        assert_eq!(socket.shown(), "postgresql://me@/run/pg:5432/records");
+        assert_eq!(socket.modes, [SslMode::Disable]);
     }
 
     #[test]
@@ -266,7 +219,12 @@ mod tests {
             "nonsense",
             "mysql://u:secret-word@h/d",
             "postgresql:///d",
+            "postgresql://",
             "postgresql://u:secret-word@h/d?sslmode=maybe",
+            "postgresql://u:secret-word@h:99999/d",
+            "postgresql://u:secret-word@h:port/d",
+            "postgresql://u:pass@secret-word@h/d",
+            "postgresql://u:secret-word@h/d?sslcert=/x",
         ] {
             let error = DatabaseUrl::parse(text).unwrap_err();
             assert!(!error.contains("secret-word"), "{error}");

@@ -12,8 +12,20 @@ pub(crate) struct Cluster {
     databases: AtomicU32,
 }
 
+/// The password of the user `ledger`, who must give it.
+pub(crate) const PASSWORD: &str = "secret-word";
+
 impl Cluster {
+    /// One that takes everybody on this machine.
     pub(crate) fn start() -> Self {
+        Self::start_with(
+            "host all tester 127.0.0.1/32 trust\nhost all ledger 127.0.0.1/32 scram-sha-256",
+            None,
+        )
+    }
+
+    /// One with rules of its own for connections over TCP, and with TLS where it has a certificate and its key.
+    pub(crate) fn start_with(rules: &str, certificate: Option<&[String; 2]>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let user = unprivileged(folder.path());
         let mut this = Self {
@@ -27,12 +39,22 @@ impl Cluster {
             &["-A", "trust", "-U", "tester", "--no-sync", "-E", "UTF8"],
         )
         .expect("initdb works");
+        this.write("data/pg_hba.conf", &format!("local all all trust\n{rules}\n"));
+        if let Some([certificate, key]) = certificate {
+            this.write("data/server.crt", certificate);
+            this.write("data/server.key", key);
+            this.write("data/postgresql.auto.conf", "ssl = on\n");
+        }
         // Another program may take the port between the look and the start.
         let started = (0..5).any(|_| {
             this.port = free_port();
             this.start_server().is_ok()
         });
         assert!(started, "the cluster starts");
+        this.sql(
+            "postgres",
+            &format!("CREATE ROLE ledger SUPERUSER LOGIN PASSWORD '{PASSWORD}'"),
+        );
         this
     }
 
@@ -40,11 +62,24 @@ impl Cluster {
     pub(crate) fn new_database(&self) -> String {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("test{number}");
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        format!("postgresql://tester@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What a statement gives, by its socket, whoever may connect over TCP.
+    pub(crate) fn sql(&self, database: &str, statement: &str) -> String {
         let (folder, port) = (self.folder.path().to_str().unwrap(), self.port.to_string());
-        let arguments = ["-h", folder, "-p", &port, "-U", "tester", &name];
-        let made = self.command("createdb").args(arguments).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        format!("postgresql://tester@127.0.0.1:{port}/{name}")
+        let arguments = [
+            "-h", folder, "-p", &port, "-U", "tester", "-XAtqc", statement, database,
+        ];
+        let done = self.command("psql").args(arguments).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim_end().to_owned()
     }
 
     /// Stops and starts it, as a maintainer would; every connection breaks.
@@ -64,6 +99,17 @@ impl Cluster {
             "pg_ctl",
             &["-w", "-l", log.to_str().unwrap(), "-o", &options, "start"],
         )
+    }
+
+    /// Writes a file that the server may read, and nobody else.
+    fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some(user) = &self.user {
+            let owned = Command::new("chown").arg(user).arg(&path).output().unwrap();
+            assert!(owned.status.success());
+        }
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<(), String> {

@@ -11,13 +11,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // Installed by whichever test comes first.
     let _installed = rustls::crypto::ring::default_provider().install_default().is_ok();
     reqwest::Client::new()
 }
 
-async fn run(dir: &Path) -> Running {
+pub(crate) async fn run(dir: &Path) -> Running {
     let dir = dir.to_str().unwrap();
     let flags = [
         "block-chain-server",
@@ -31,7 +31,7 @@ async fn run(dir: &Path) -> Running {
     start(Settings::parse_from(flags)).await.unwrap()
 }
 
-async fn register(client: &reqwest::Client, url: &str, seed: u8) -> Registration {
+pub(crate) async fn register(client: &reqwest::Client, url: &str, seed: u8) -> Registration {
     let challenge: Challenge = client
         .post(format!("{url}/v1/challenges"))
         .send()
@@ -91,14 +91,14 @@ async fn every_refusal_is_json_with_a_code() {
     let post = |path: &str, body: &str| client.post(format!("{url}{path}")).body(body.to_owned());
     for (status, code, request) in [
         (404, "not_found", get("/v2/nothing")),
-        (404, "not_found", client.delete(format!("{url}/v1/chains"))),
+        (405, "method", client.delete(format!("{url}/v1/chains"))),
         (404, "unknown_chain", get("/v1/chains/other/view")),
         (404, "unknown_chain", get("/v1/chains/%00/view")),
         (400, "malformed", get("/v1/chains/main/checkpoints?from=-1")),
         (400, "malformed", get("/v1/chains/main/checkpoints?what=1")),
         (400, "malformed", post("/v1/workers", "{")),
         (400, "malformed", post("/v1/workers", "[]")),
-        (400, "malformed", post("/v1/workers", &large)),
+        (413, "too_large", post("/v1/workers", &large)),
         (400, "malformed", post("/v1/workers", &"[".repeat(100_000))),
         (400, "malformed", post("/v1/workers/no-id/heartbeat", "{}")),
         (400, "malformed", post(&heartbeat, "{}")),
@@ -225,7 +225,7 @@ fn first_line(program: &mut Program) -> String {
     line
 }
 
-fn refused(dir: &Path, flags: &[&str]) -> (i32, String) {
+pub(crate) fn refused(dir: &Path, flags: &[&str]) -> (i32, String) {
     let mut program = program(dir, flags);
     let mut text = String::new();
     program
@@ -305,4 +305,130 @@ fn what_stops_a_start_is_said_in_two_lines() {
         );
         assert!(status == 2 || text.contains("\nhint: "), "{flags:?}: {text}");
     }
+}
+
+#[actix_web::test]
+async fn what_is_malformed_in_a_registration_is_named_and_nobody_is_registered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (client, running) = (client(), run(folder.path()).await);
+    let url = running.url.clone();
+    let challenge = client.post(format!("{url}/v1/challenges")).send().await.unwrap();
+    let challenge: Challenge = challenge.json().await.unwrap();
+    let good = serde_json::to_value(sign(1, &challenge.challenge)).unwrap();
+    for (field, value, status, word) in [
+        ("public_key", json!("zz".repeat(32)), 400, "public key"),
+        ("public_key", json!("ab".repeat(31)), 400, "public key"),
+        ("public_key", json!(""), 400, "public key"),
+        ("public_key", json!(7), 400, "string"),
+        ("public_key", Value::Null, 400, "string"),
+        // 32 bytes, but no point of the curve.
+        (
+            "public_key",
+            json!(format!("02{}", "00".repeat(31))),
+            403,
+            "signed",
+        ),
+        ("signature", json!("ab"), 400, "body"),
+        ("signature", json!("ab".repeat(64)), 403, "signed"),
+        ("challenge", json!("ab".repeat(32)), 403, "signed"),
+        ("api_version", json!(99), 426, "99"),
+        ("api_version", json!(-1), 400, "-1"),
+        ("name", json!("Upper Case"), 400, "Upper Case"),
+        ("name", json!("x".repeat(65)), 400, "64"),
+        ("addresses", json!(["127.0.0.1"]), 400, "127.0.0.1"),
+        ("addresses", json!(vec!["127.0.0.1:1"; 17]), 400, "16"),
+        ("api", json!("ftp://host"), 400, "http"),
+    ] {
+        let mut body = good.clone();
+        body[field] = value;
+        let answer = client
+            .post(format!("{url}/v1/workers"))
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), status, "{body}");
+        let error: ApiError = answer.json().await.unwrap();
+        assert!(error.message.contains(word), "{field}: {error:?}");
+    }
+    let view = client
+        .get(format!("{url}/v1/chains/main/view"))
+        .send()
+        .await
+        .unwrap();
+    let view: Value = view.json().await.unwrap();
+    assert_eq!(view["members"], json!([]));
+    // The challenge was not used up by what was refused.
+    let accepted = client
+        .post(format!("{url}/v1/workers"))
+        .json(&good)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(accepted.status(), 200);
+    running.stop().await;
+}
+
+#[test]
+fn a_database_that_cannot_be_used_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "host all all 127.0.0.1/32 scram-sha-256";
+    let cluster = crate::cluster::Cluster::start_with(rules, None);
+    let port = cluster.port();
+    let at = |rest: &str| format!("postgresql://ledger:secret-word@127.0.0.1:{port}/{rest}");
+    for (url, code, word) in [
+        (
+            format!("postgresql://ledger:wrong-word@127.0.0.1:{port}/postgres"),
+            1,
+            "password authentication failed",
+        ),
+        (
+            format!("postgresql://nobody:secret-word@127.0.0.1:{port}/postgres"),
+            1,
+            "password authentication failed",
+        ),
+        (at("nothing"), 1, "\"nothing\" does not exist"),
+        (at("postgres?sslmode=require"), 1, "TLS"),
+        (
+            at("postgres?sslmode=verify-full&sslrootcert=/nowhere.pem"),
+            1,
+            "/nowhere.pem",
+        ),
+        (
+            "postgresql://me:secret-word@127.0.0.1:1/records".to_owned(),
+            1,
+            "refused",
+        ),
+        (
+            "postgresql://me:secret-word@no-such-host.invalid/records".to_owned(),
+            1,
+            "no-such-host.invalid",
+        ),
+        (
+            "mysql://me:secret-word@127.0.0.1/records".to_owned(),
+            2,
+            "postgresql://",
+        ),
+        ("postgresql://me:secret-word@/records".to_owned(), 2, "no host"),
+        (at("postgres?sslmode=maybe"), 2, "sslmode"),
+    ] {
+        let (status, text) = refused(folder.path(), &["--bind", "127.0.0.1:0", "--database-url", &url]);
+        assert_eq!(status, code, "{url}: {text}");
+        assert!(text.contains(word), "{url}: {text}");
+        let lines = |start| text.lines().filter(|line| line.starts_with(start)).count();
+        assert_eq!((lines("error: "), lines("hint: ")), (1, 1), "{text}");
+        assert!(!text.contains("-word"), "{text}");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "nothing is written"
+        );
+    }
+    assert_eq!(
+        cluster.sql(
+            "postgres",
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        ),
+        "0"
+    );
 }

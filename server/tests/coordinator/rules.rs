@@ -108,7 +108,15 @@ fn a_registration_that_breaks_a_rule_is_refused(open: Open<'_>) {
     bad("malformed", &|r| r.name = Some("Upper".to_owned()));
     bad("malformed", &|r| r.addresses = vec!["nowhere".to_owned()]);
     bad("malformed", &|r| r.addresses = vec!["127.0.0.1:1".to_owned(); 17]);
-    bad("malformed", &|r| r.api = Some("javascript:alert(1)".to_owned()));
+    for api in [
+        "javascript:alert(1)",
+        "http://",
+        "http://host/\0",
+        "http://ho\nst",
+        " http://host",
+    ] {
+        bad("malformed", &|r| r.api = Some(api.to_owned()));
+    }
     bad("malformed", &|r| {
         r.api = Some(format!("http://{}", "a".repeat(300)))
     });
