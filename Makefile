@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 BIN := target/release
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench deps install dockerup dockerdown
+.PHONY: help build demo test lint bench deps install dockerup dockerdown dockertest
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -28,7 +28,7 @@ lint: ## format, clippy with warnings denied, licences and sources
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@scripts/check-dependencies
 
-bench: ## the figures of docs/BENCHMARKS.md
+bench: build ## the figures of docs/BENCHMARKS.md
 	$(CARGO) bench --locked --workspace
 
 install: build ## both programs into PREFIX/bin (/usr/local)
@@ -40,3 +40,6 @@ dockerup: ## the coordinator, PostgreSQL and three workers in containers
 
 dockerdown: ## stop them; the volumes stay
 	@scripts/compose down
+
+dockertest: ## the containers from outside: three workers agree, PostgreSQL has it all, restarts lose nothing
+	@scripts/check-compose

@@ -20,9 +20,13 @@ use crate::hash::{BlockHash, ChainId, Root, TxId};
 use crate::header::{Header, Proof};
 use crate::limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS};
 use crate::merkle::transactions_root;
-use crate::transaction::{CheckedTransaction, Transaction, TransactionError, check_transactions};
+use crate::transaction::{CheckedTransaction, Encoded, Transaction, TransactionError, check_encoded};
 use crate::work::{Target, TargetError};
 use borsh::{BorshDeserialize, BorshSerialize};
+use rayon::prelude::*;
+
+/// Within a block a transaction has no version byte of its own.
+const VERSION_BYTES: usize = 1;
 
 /// A block as it is sent and stored. Not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -195,48 +199,45 @@ impl CheckedBlock {
         chain: ChainId,
         known: impl Fn(&TxId) -> Option<CheckedTransaction> + Sync,
     ) -> Result<Self, BlockError> {
-        use rayon::prelude::*;
-        let size = encode(&block).len();
-        let header = CheckedHeader::check(block.header, chain)?;
-        if size > MAX_BLOCK_BYTES {
-            return Err(BlockError::Size { found: size });
+        let encoded: Vec<Encoded> = block
+            .transactions
+            .into_vec()
+            .into_par_iter()
+            .map(Encoded::new)
+            .collect();
+        let ids: Vec<TxId> = encoded.iter().map(Encoded::id).collect();
+        let bytes = encoded.iter().map(|tx| tx.bytes().len()).sum();
+        let header = check_whole(block.header, &ids, bytes, chain)?;
+        let mut transactions = Vec::with_capacity(encoded.len());
+        for (index, result) in check_encoded(encoded, chain, known).into_iter().enumerate() {
+            transactions.push(result.map_err(|error| BlockError::Transaction { index, error })?);
         }
-        let transactions = block.transactions.into_vec();
-        let count = header.header.transaction_count;
-        if u32::try_from(transactions.len()) != Ok(count) {
-            return Err(BlockError::Count {
-                header: count,
-                found: transactions.len(),
-            });
-        }
-        let ids: Vec<TxId> = transactions.par_iter().map(Transaction::id).collect();
-        let root = transactions_root(&ids);
-        if root != header.header.transactions_root {
-            return Err(BlockError::TransactionsRoot {
-                header: header.header.transactions_root,
-                found: root,
-            });
-        }
-        let found: Vec<Option<CheckedTransaction>> = ids.par_iter().map(&known).collect();
-        let unknown = transactions
-            .into_iter()
-            .zip(&found)
-            .filter(|(_, found)| found.is_none())
-            .map(|(tx, _)| tx);
-        let mut checked = check_transactions(unknown.collect(), chain).into_iter();
-        let mut all = Vec::with_capacity(found.len());
-        for (index, found) in found.into_iter().enumerate() {
-            let next = found.map(Ok).or_else(|| checked.next());
-            match next {
-                Some(Ok(transaction)) => all.push(transaction),
-                Some(Err(error)) => return Err(BlockError::Transaction { index, error }),
-                None => break,
+        Ok(Self { header, transactions })
+    }
+
+    /// Puts a block together from transactions that were checked for this chain before.
+    ///
+    /// # Errors
+    /// The first rule of BLK-1 to BLK-6 that does not hold.
+    pub fn assemble(
+        header: Header,
+        transactions: Vec<CheckedTransaction>,
+        chain: ChainId,
+    ) -> Result<Self, BlockError> {
+        let ids: Vec<TxId> = transactions.iter().map(CheckedTransaction::id).collect();
+        let bytes = transactions.iter().map(|tx| tx.bytes().len()).sum();
+        let header = check_whole(header, &ids, bytes, chain)?;
+        for (index, transaction) in transactions.iter().enumerate() {
+            let found = transaction.transaction().chain;
+            if found != chain {
+                let error = TransactionError::Chain {
+                    found,
+                    expected: chain,
+                };
+                return Err(BlockError::Transaction { index, error });
             }
         }
-        Ok(Self {
-            header,
-            transactions: all,
-        })
+        Ok(Self { header, transactions })
     }
 
     /// The header with its hash.
@@ -276,4 +277,39 @@ impl CheckedBlock {
             transactions: BoundedVec::new(transactions).unwrap_or_default(),
         }
     }
+}
+
+/// The rules of a block as a whole: its header's own, its size, its number of transactions, their root. `bytes` is the
+/// length of the transactions' encodings, each with its version byte.
+fn check_whole(
+    header: Header,
+    ids: &[TxId],
+    bytes: usize,
+    chain: ChainId,
+) -> Result<CheckedHeader, BlockError> {
+    let frame = encode(&Block {
+        header: header.clone(),
+        transactions: BoundedVec::default(),
+    });
+    let header = CheckedHeader::check(header, chain)?;
+    let bodies = bytes.saturating_sub(ids.len().saturating_mul(VERSION_BYTES));
+    let size = frame.len().saturating_add(bodies);
+    if size > MAX_BLOCK_BYTES {
+        return Err(BlockError::Size { found: size });
+    }
+    let count = header.header.transaction_count;
+    if u32::try_from(ids.len()) != Ok(count) {
+        return Err(BlockError::Count {
+            header: count,
+            found: ids.len(),
+        });
+    }
+    let root = transactions_root(ids);
+    if root != header.header.transactions_root {
+        return Err(BlockError::TransactionsRoot {
+            header: header.header.transactions_root,
+            found: root,
+        });
+    }
+    Ok(header)
 }

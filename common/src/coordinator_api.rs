@@ -1,4 +1,5 @@
-//! What workers and the coordinator say to each other: the JSON bodies of the coordinator's `/v1` routes.
+//! What workers and the coordinator say to each other: the JSON bodies of the coordinator's `/v1` routes, with the schemas
+//! that its OpenAPI document has of them.
 //!
 //! | route | body → answer |
 //! | --- | --- |
@@ -20,17 +21,24 @@ use crate::hash::{BlockHash, ChainId, Root};
 use crate::keys::{PublicKey, Signature};
 use crate::quantity::{Height, Term, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The version of this interface: both sides refuse another.
 pub const API_VERSION: u32 = 1;
 
+/// How often the coordinator says something on a stream of events, in milliseconds: a few times as much silence means that
+/// the server, or the way to it, is gone.
+pub const EVENTS_KEEP_ALIVE_MS: u64 = 5_000;
+
 /// The body of every error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
     /// A short name for programs: `unknown_worker`, `stale_term`, `no_quorum`.
+    #[schema(example = "unknown_chain")]
     pub code: String,
     /// A sentence for people.
+    #[schema(example = "there is no chain \"other\"")]
     pub message: String,
     /// What to do about it, where there is something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,31 +46,37 @@ pub struct ApiError {
 }
 
 /// A nonce to sign, so that a registration seen by others cannot be sent again. Good for one use within a minute.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Challenge {
     /// 32 random bytes in hex.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub challenge: String,
 }
 
 /// A worker asks to be part of a chain's network.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RegisterRequest {
     /// [`API_VERSION`] of the worker.
+    #[schema(example = 1)]
     pub api_version: u32,
     /// The chain's name.
+    #[schema(example = "main")]
     pub chain: String,
     /// The worker's key: the same key gets the same id.
     pub public_key: PublicKey,
     /// A name for people, of `a-z0-9-`.
     #[serde(default)]
+    #[schema(pattern = "^[a-z0-9-]{1,64}$", example = "warehouse-2")]
     pub name: Option<String>,
     /// The network's join token, where it asks for one.
     #[serde(default)]
     pub token: Option<String>,
     /// Where peers reach it: `IP:PORT`, UDP.
+    #[schema(max_items = 16, example = json!(["192.0.2.7:4433"]))]
     pub addresses: Vec<String>,
-    /// Where people reach its page and API, where that is told.
+    /// Where people reach its page and API, where that is told: an http URL.
     #[serde(default)]
+    #[schema(max_length = 256, example = "http://192.0.2.7:8080")]
     pub api: Option<String>,
     /// The challenge that is signed.
     pub challenge: String,
@@ -77,7 +91,7 @@ pub fn registration_bytes(challenge: &str, chain: &str, key: &PublicKey) -> Vec<
 }
 
 /// A worker is part of the network.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Registration {
     /// The worker's id: never reused.
     pub worker_id: Uuid,
@@ -90,9 +104,10 @@ pub struct Registration {
 }
 
 /// A chain as the coordinator knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChainInfo {
     /// Its name.
+    #[schema(example = "main")]
     pub name: String,
     /// Its id.
     pub id: ChainId,
@@ -103,7 +118,7 @@ pub struct ChainInfo {
 }
 
 /// A worker of a chain, for its peers and for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Member {
     /// Its id.
     pub worker_id: Uuid,
@@ -128,9 +143,10 @@ pub struct Member {
 }
 
 /// A worker says that it lives, and what it has.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Heartbeat {
     /// The chain's name.
+    #[schema(example = "main")]
     pub chain: String,
     /// Its head's height.
     pub height: Height,
@@ -142,15 +158,17 @@ pub struct Heartbeat {
     pub term: Term,
     /// How many blocks the largest checkpoint it has persisted covers: one more than the coordinator has is a fault.
     pub checkpoint_size: u64,
-    /// Where peers reach it now.
+    /// Where peers reach it now: `IP:PORT`, UDP.
+    #[schema(max_items = 16, example = json!(["192.0.2.7:4433"]))]
     pub addresses: Vec<String>,
-    /// Where people reach it now.
+    /// Where people reach it now: an http URL.
     #[serde(default)]
+    #[schema(max_length = 256, example = "http://192.0.2.7:8080")]
     pub api: Option<String>,
 }
 
 /// Who leads a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Leader {
     /// The leader.
     pub worker_id: Uuid,
@@ -163,7 +181,7 @@ pub struct Leader {
 }
 
 /// A checkpoint and how far it is agreed to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckpointView {
     /// Blocks it covers.
     pub size: u64,
@@ -178,9 +196,10 @@ pub struct CheckpointView {
 }
 
 /// All that a worker must know of a chain's network now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChainView {
     /// The chain's name.
+    #[schema(example = "main")]
     pub chain: String,
     /// The term now; 0 before the first election.
     pub term: Term,
@@ -201,7 +220,7 @@ pub struct ChainView {
 }
 
 /// The leader asks that a block be committed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CommitRequest {
     /// The leader's term.
     pub term: Term,
@@ -220,14 +239,14 @@ pub struct CommitRequest {
 }
 
 /// The block is committed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CommitAnswer {
     /// The checkpoint, signed by the coordinator.
     pub checkpoint: CheckpointView,
 }
 
 /// Checkpoints in order of size.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CheckpointPage {
     /// The checkpoints from the one asked for on.
     pub checkpoints: Vec<CheckpointView>,
@@ -236,7 +255,7 @@ pub struct CheckpointPage {
 }
 
 /// A worker cosigns a checkpoint that it has persisted.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CosignRequest {
     /// Blocks the checkpoint covers.
     pub size: u64,
@@ -245,21 +264,22 @@ pub struct CosignRequest {
 }
 
 /// A worker leaves a chain's network.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LeaveRequest {
     /// The chain's name.
+    #[schema(example = "main")]
     pub chain: String,
 }
 
 /// A worker has left.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Left {
     /// Whether it was a member before.
     pub left: bool,
 }
 
 /// Something happened on a chain: whoever listens asks for the [`ChainView`] again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// Workers came, went or moved.

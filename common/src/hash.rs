@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::str::FromStr;
+use utoipa::ToSchema;
 
 /// SHA-256 (FIPS 180-4) over the concatenation of `parts`.
 #[must_use]
@@ -29,7 +30,10 @@ pub struct ParseHashError {
 macro_rules! hash_type {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, Default)]
+        #[derive(
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, Default, ToSchema,
+        )]
+        #[schema(value_type = String, pattern = "^[0-9a-fA-F]{64}$", example = json!("ab".repeat(32)))]
         pub struct $name([u8; 32]);
 
         impl $name {

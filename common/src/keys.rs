@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+use utoipa::ToSchema;
 
 /// The readable prefix of every address.
 pub const ADDRESS_PREFIX: &str = "bcw";
@@ -80,7 +81,8 @@ impl fmt::Debug for SecretKey {
 }
 
 /// The 32 bytes of an Ed25519 public key; whether they are a point is judged when a signature is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-fA-F]{64}$", example = json!("ab".repeat(32)))]
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
@@ -153,7 +155,8 @@ impl<'de> Deserialize<'de> for PublicKey {
 }
 
 /// An Ed25519 signature, 64 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize, ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-fA-F]{128}$", example = json!("ab".repeat(64)))]
 pub struct Signature([u8; 64]);
 
 impl Signature {
@@ -228,7 +231,8 @@ fn verify_batch(chunk: &[SignedMessage]) -> bool {
     for item in chunk {
         transcript.update(&item.key.0);
         transcript.update(&item.signature.0);
-        transcript.update(&sha256(&[&item.message]));
+        transcript.update(&item.message.len().to_le_bytes());
+        transcript.update(&item.message);
         let key = VerificationKeyBytes::from(item.key.0);
         verifier.queue((
             key,
@@ -274,7 +278,10 @@ impl rand_core::TryRng for TranscriptRng {
 impl rand_core::TryCryptoRng for TranscriptRng {}
 
 /// Who sends, receives or produces: SHA-256 of a public key, written as bech32m (BIP 350) with the prefix `bcw`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, Default, ToSchema,
+)]
+#[schema(value_type = String, pattern = "^bcw1[02-9ac-hj-np-z]{58}$", example = json!(Address::ZERO.to_string()))]
 pub struct Address([u8; 32]);
 
 impl Address {

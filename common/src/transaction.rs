@@ -6,7 +6,9 @@ use crate::keys::{Address, PublicKey, SecretKey, Signature, SignedMessage};
 use crate::limits::{MAX_KEY_BYTES, MAX_MEMO_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MIN_KEY_BYTES};
 use crate::quantity::{Amount, Nonce};
 use borsh::{BorshDeserialize, BorshSerialize};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Stands before the bytes that a transaction's signature covers, so that no other signature of ours can be one.
 const SIGNING_DOMAIN: &[u8] = b"block-chain/transaction\0";
@@ -232,11 +234,67 @@ pub enum TransactionError {
 }
 
 /// A transaction whose own rules hold (TX-1 to TX-4), with its id and encoded bytes. Only a check makes one.
+///
+/// Cheap to clone: the mempool, a block and whoever reads them share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckedTransaction {
+pub struct CheckedTransaction(Arc<Encoded>);
+
+/// A transaction with what is computed from it once, and asked for often. Nothing of it is checked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
     transaction: Transaction,
+    sender: Address,
     id: TxId,
     bytes: Vec<u8>,
+}
+
+impl Encoded {
+    pub(crate) fn new(transaction: Transaction) -> Self {
+        let bytes = encode(&transaction);
+        let id = TxId::from_bytes(sha256(&[&bytes]));
+        let sender = transaction.sender.address();
+        Self {
+            transaction,
+            sender,
+            id,
+            bytes,
+        }
+    }
+
+    pub(crate) const fn id(&self) -> TxId {
+        self.id
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// TX-1, TX-2 and TX-4: what needs no signature.
+    fn check_fields(self, chain: ChainId) -> Result<CheckedTransaction, TransactionError> {
+        if self.transaction.chain != chain {
+            return Err(TransactionError::Chain {
+                found: self.transaction.chain,
+                expected: chain,
+            });
+        }
+        match &self.transaction.payload {
+            Payload::Transfer { amount, .. }
+            | Payload::Deposit { amount, .. }
+            | Payload::Stake { amount }
+            | Payload::Unstake { amount }
+                if *amount == Amount::ZERO =>
+            {
+                return Err(TransactionError::ZeroAmount);
+            }
+            _ => {}
+        }
+        if self.bytes.len() > MAX_TRANSACTION_BYTES {
+            return Err(TransactionError::Size {
+                found: self.bytes.len(),
+            });
+        }
+        Ok(CheckedTransaction(Arc::new(self)))
+    }
 }
 
 impl CheckedTransaction {
@@ -245,14 +303,14 @@ impl CheckedTransaction {
     /// # Errors
     /// The first rule of TX-1 to TX-4 that it breaks.
     pub fn check(transaction: Transaction, chain: ChainId) -> Result<Self, TransactionError> {
-        let checked = Self::check_fields(transaction, chain)?;
-        let verified = checked.transaction.sender.verify(
-            &checked.transaction.signing_bytes(),
-            &checked.transaction.signature,
-        );
+        let checked = Encoded::new(transaction).check_fields(chain)?;
+        let transaction = checked.transaction();
+        let verified = transaction
+            .sender
+            .verify(&transaction.signing_bytes(), &transaction.signature);
         match verified {
             Ok(()) => Ok(checked),
-            Err(_) => Err(TransactionError::Signature { id: checked.id }),
+            Err(_) => Err(TransactionError::Signature { id: checked.id() }),
         }
     }
 
@@ -265,55 +323,31 @@ impl CheckedTransaction {
         transaction: Transaction,
         chain: ChainId,
     ) -> Result<Self, TransactionError> {
-        Self::check_fields(transaction, chain)
-    }
-
-    fn check_fields(transaction: Transaction, chain: ChainId) -> Result<Self, TransactionError> {
-        if transaction.chain != chain {
-            return Err(TransactionError::Chain {
-                found: transaction.chain,
-                expected: chain,
-            });
-        }
-        match &transaction.payload {
-            Payload::Transfer { amount, .. }
-            | Payload::Deposit { amount, .. }
-            | Payload::Stake { amount }
-            | Payload::Unstake { amount }
-                if *amount == Amount::ZERO =>
-            {
-                return Err(TransactionError::ZeroAmount);
-            }
-            _ => {}
-        }
-        let bytes = encode(&transaction);
-        if bytes.len() > MAX_TRANSACTION_BYTES {
-            return Err(TransactionError::Size { found: bytes.len() });
-        }
-        let id = TxId::from_bytes(sha256(&[&bytes]));
-        Ok(Self {
-            transaction,
-            id,
-            bytes,
-        })
+        Encoded::new(transaction).check_fields(chain)
     }
 
     /// The transaction.
     #[must_use]
-    pub const fn transaction(&self) -> &Transaction {
-        &self.transaction
+    pub fn transaction(&self) -> &Transaction {
+        &self.0.transaction
+    }
+
+    /// The sender's address: computed once, since every rule and index asks for it.
+    #[must_use]
+    pub fn sender(&self) -> Address {
+        self.0.sender
     }
 
     /// Its id.
     #[must_use]
-    pub const fn id(&self) -> TxId {
-        self.id
+    pub fn id(&self) -> TxId {
+        self.0.id
     }
 
     /// Its encoding, as stored and sent.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 }
 
@@ -323,29 +357,44 @@ pub fn check_transactions(
     transactions: Vec<Transaction>,
     chain: ChainId,
 ) -> Vec<Result<CheckedTransaction, TransactionError>> {
-    use rayon::prelude::*;
+    check_encoded(
+        transactions.into_par_iter().map(Encoded::new).collect(),
+        chain,
+        |_| None,
+    )
+}
+
+/// As [`check_transactions`]; those that `known` gives were checked before. An id covers the signature, so a known id means
+/// the same bytes.
+pub(crate) fn check_encoded(
+    transactions: Vec<Encoded>,
+    chain: ChainId,
+    known: impl Fn(&TxId) -> Option<CheckedTransaction> + Sync,
+) -> Vec<Result<CheckedTransaction, TransactionError>> {
     let mut results: Vec<_> = transactions
         .into_par_iter()
-        .map(|tx| CheckedTransaction::check_fields(tx, chain))
+        .map(|encoded| match known(&encoded.id) {
+            Some(known) => (Ok(known), false),
+            None => (encoded.check_fields(chain), true),
+        })
         .collect();
-    let places: Vec<usize> = results
-        .iter()
-        .enumerate()
-        .filter(|(_, r)| r.is_ok())
-        .map(|(place, _)| place)
-        .collect();
+    let unverified = |(place, (result, new)): (usize, &(Result<CheckedTransaction, _>, bool))| {
+        (*new && result.is_ok()).then_some(place)
+    };
+    let places: Vec<usize> = results.iter().enumerate().filter_map(unverified).collect();
     let signed: Vec<SignedMessage> = results
         .par_iter()
-        .filter_map(|r| r.as_ref().ok())
-        .map(|tx| tx.transaction.signed_message())
+        .filter(|(_, new)| *new)
+        .filter_map(|(result, _)| result.as_ref().ok())
+        .map(|checked| checked.transaction().signed_message())
         .collect();
     for bad in crate::keys::find_invalid_signatures(&signed) {
-        let Some(result) = places.get(bad).and_then(|place| results.get_mut(*place)) else {
+        let Some((result, _)) = places.get(bad).and_then(|place| results.get_mut(*place)) else {
             continue;
         };
         if let Ok(checked) = result {
-            *result = Err(TransactionError::Signature { id: checked.id });
+            *result = Err(TransactionError::Signature { id: checked.id() });
         }
     }
-    results
+    results.into_iter().map(|(result, _)| result).collect()
 }

@@ -13,6 +13,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod routes;
+mod service;
 #[cfg(test)]
 mod tests;
 pub mod types;
@@ -23,7 +24,7 @@ use crate::identity::{IdentityError, write_private};
 use crate::node::NodeHandle;
 use crate::storage::remove_scratch;
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, middleware, web};
+use actix_web::{HttpServer, web};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,6 +100,8 @@ impl ApiServer {
         let address = listener
             .local_addr()
             .map_err(|source| ApiStartError::Bind { bind, source })?;
+        // Before anybody can ask.
+        node.set_api(format!("http://{address}"));
         let check = Arc::new(CheckState::default());
         let (stop, stopping) = tokio::sync::watch::channel(false);
         let state = ApiState {
@@ -112,12 +115,7 @@ impl ApiServer {
             stopping,
         };
         let state = web::Data::new(state);
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(state.clone())
-                .wrap(middleware::from_fn(guard::guard))
-                .configure(routes::configure)
-        });
+        let server = HttpServer::new(move || routes::app(state.clone()));
         let server = server.workers(WORKERS).shutdown_timeout(1).disable_signals();
         let server = server
             .listen(listener)

@@ -78,6 +78,9 @@ pub enum Command {
         /// Where the node listens.
         #[command(flatten)]
         listen: Listen,
+        /// Copy committed blocks to this PostgreSQL from the start, as dump_data does
+        #[arg(long, value_name = "URL", env = "BLOCK_CHAIN_DB_URL", hide_env_values = true)]
+        db_url: Option<String>,
     },
     /// Put a record, or a file of them, on the chain
     #[command(name = "add_transaction", alias = "add-transaction")]

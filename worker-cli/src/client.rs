@@ -128,7 +128,7 @@ impl NodeClient {
     }
 
     fn new(api: String, cookie: String) -> Result<Self, ClientError> {
-        let http = local_http()
+        let http = local_http()?
             .connect_timeout(CONNECT)
             .build()
             .map_err(|error| ClientError::Answer(error.to_string()))?;
@@ -232,10 +232,9 @@ impl NodeClient {
 
 /// A client of this machine's own nodes: what goes to them (the cookie, a database's password) goes through no proxy
 /// that the environment names, and follows no redirection.
-fn local_http() -> reqwest::ClientBuilder {
-    crate::tls::http_client(None)
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
+fn local_http() -> Result<reqwest::ClientBuilder, ClientError> {
+    let http = crate::tls::http_client(None).map_err(|error| ClientError::Answer(error.to_string()))?;
+    Ok(http.no_proxy().redirect(reqwest::redirect::Policy::none()))
 }
 
 /// The body, of at most [`MAX_ANSWER_BYTES`].

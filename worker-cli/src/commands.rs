@@ -13,9 +13,11 @@ use crate::cli::settings::SettingsError;
 use crate::cli::{Cli, Command, Global};
 use crate::client::{ClientError, NodeClient, servers};
 use crate::coordinator::CoordinatorError;
+use crate::dump::DatabaseUrl;
 use crate::identity::{Listen, WorkerFile};
 use crate::node::NodeSettings;
 use crate::output::{self, Format};
+use block_chain_common::hash::TxId;
 use clap::CommandFactory as _;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -71,7 +73,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let listen = listen.or(&from_file);
             register::run(global, name, token, fingerprint, &listen, format).await
         }
-        Command::Run { listen } => run_node(global, &listen.or(&from_file)).await,
+        Command::Run { listen, db_url } => {
+            let database = db_url.as_deref().map(dump::parse_url).transpose()?;
+            run_node(global, &listen.or(&from_file), database).await
+        }
         Command::GetId => show::id(global, format),
         Command::Verify {
             file,
@@ -94,6 +99,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             if let Command::DumpData { db_url, .. } = &other {
                 dump::check_url(db_url)?;
             }
+            if let Command::Transaction { id } | Command::Receipt { id, .. } = &other {
+                check_id(id)?;
+            }
             let prepared = match &other {
                 Command::AddTransaction { key, value, file } => {
                     Some(add::prepare(key.as_deref(), value.as_deref(), file.as_deref())?)
@@ -103,6 +111,18 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let node = NodeClient::connect(global).await?;
             with_node(&node, other, prepared, format).await
         }
+    }
+}
+
+fn check_id(id: &str) -> anyhow::Result<()> {
+    match id.parse::<TxId>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Refusal {
+            message: error.to_string(),
+            hint: Some("add_transaction and get_chain show ids".to_owned()),
+            code: 2,
+        }
+        .into()),
     }
 }
 
@@ -139,7 +159,11 @@ async fn with_node(
     }
 }
 
-async fn run_node(global: &Global, listen: &Listen) -> anyhow::Result<ExitCode> {
+async fn run_node(
+    global: &Global,
+    listen: &Listen,
+    database: Option<DatabaseUrl>,
+) -> anyhow::Result<ExitCode> {
     let dir = global.data_dir();
     let worker = WorkerFile::load(&dir)?;
     if worker.is_none() {
@@ -176,6 +200,7 @@ async fn run_node(global: &Global, listen: &Listen) -> anyhow::Result<ExitCode> 
             listen.p2p_bind.unwrap_or(default),
             listen.p2p_port.unwrap_or_default(),
         ),
+        database,
     };
     crate::node::run(settings).await?;
     Ok(ExitCode::SUCCESS)
@@ -194,6 +219,11 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
             hint = error.hint();
         } else if let Some(error) = cause.downcast_ref::<CoordinatorError>() {
             hint = error.hint();
+            code = if matches!(error, CoordinatorError::Fingerprint(_)) {
+                2
+            } else {
+                code
+            };
         }
     }
     // One line, whatever a server or a file put into it.

@@ -2,7 +2,7 @@
 
 use block_chain_common::coordinator_api::{
     API_VERSION, ApiError, ChainView, Challenge, CheckpointView, CommitAnswer, CommitRequest, CosignRequest,
-    Heartbeat, LeaveRequest, Left, RegisterRequest, Registration, registration_bytes,
+    EVENTS_KEEP_ALIVE_MS, Heartbeat, LeaveRequest, Left, RegisterRequest, Registration, registration_bytes,
 };
 use block_chain_common::keys::SecretKey;
 use futures_util::StreamExt as _;
@@ -17,6 +17,8 @@ use uuid::Uuid;
 const MAX_ANSWER_BYTES: usize = 4 * 1_048_576;
 const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE: Duration = Duration::from_secs(10);
+/// A stream of events on which nothing came for so long, not even the server's sign of life, has nobody at its other end.
+const SILENT: Duration = Duration::from_millis(EVENTS_KEEP_ALIVE_MS * 3);
 
 /// Why a coordinator's answer is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,9 @@ pub enum CoordinatorError {
     /// The coordinator refuses.
     #[error("{}", .0.message)]
     Refused(ApiError),
+    /// A fingerprint that cannot be one, or that nothing would be held against.
+    #[error("{0}")]
+    Fingerprint(String),
     /// The client cannot be made.
     #[error("cannot make an HTTP client: {0}")]
     Client(String),
@@ -64,6 +69,10 @@ impl CoordinatorError {
             Self::NotACoordinator { .. } => Some("name the coordinator with --server URL".to_owned()),
             Self::Version { .. } => Some("run the same version of both programs".to_owned()),
             Self::Refused(error) => error.hint.clone(),
+            Self::Fingerprint(_) => Some(
+                "--server https://HOST:18000 --fingerprint, with the 64 hex digits that the server prints"
+                    .to_owned(),
+            ),
             Self::Client(_) => None,
         }
     }
@@ -81,13 +90,16 @@ impl CoordinatorClient {
     /// A client of these servers; `token` is the worker's own.
     ///
     /// # Errors
-    /// Where no HTTP client can be made.
+    /// Where no HTTP client can be made, or a fingerprint is no use.
     pub fn new(
         servers: Vec<String>,
         token: Option<String>,
         fingerprint: Option<&str>,
     ) -> Result<Self, CoordinatorError> {
-        let http = crate::tls::http_client(fingerprint)
+        check_fingerprint(&servers, fingerprint)?;
+        let http = crate::tls::http_client(fingerprint);
+        let http = http.map_err(|error| CoordinatorError::Client(error.to_string()))?;
+        let http = http
             .connect_timeout(CONNECT)
             .build()
             .map_err(|error| CoordinatorError::Client(error.to_string()))?;
@@ -164,7 +176,15 @@ impl CoordinatorClient {
     /// # Errors
     /// Where no coordinator answers, or it refuses.
     pub async fn heartbeat(&self, id: Uuid, beat: &Heartbeat) -> Result<ChainView, CoordinatorError> {
-        self.post(&format!("/v1/workers/{id}/heartbeat"), beat).await
+        let path = format!("/v1/workers/{id}/heartbeat");
+        match self.post(&path, beat).await {
+            // Perhaps it is one, of another version: then that is the reason.
+            Err(error @ CoordinatorError::NotACoordinator { .. }) => match self.check().await {
+                Err(version @ CoordinatorError::Version { .. }) => Err(version),
+                _ => Err(error),
+            },
+            other => other,
+        }
     }
 
     /// Leaves the network.
@@ -218,25 +238,48 @@ impl CoordinatorClient {
             .await
     }
 
-    /// Calls `wake` for each event until the stream ends.
+    /// Calls `wake` when a stream of events begins, since some may have been missed before, and then for each event,
+    /// until the stream ends or falls silent.
     ///
     /// # Errors
-    /// Where no coordinator answers.
-    pub async fn listen(&self, mut wake: impl FnMut()) -> Result<(), CoordinatorError> {
+    /// Where no coordinator answers, or the one that did is silent.
+    pub async fn listen(&self, wake: impl FnMut()) -> Result<(), CoordinatorError> {
+        self.listen_for(SILENT, wake).await
+    }
+
+    async fn listen_for(&self, silent: Duration, mut wake: impl FnMut()) -> Result<(), CoordinatorError> {
         let mut last = None;
         for server in self.servers.iter() {
-            match self.http.get(format!("{server}/v1/events")).send().await {
-                Ok(response) => {
-                    let mut chunks = response.bytes_stream();
-                    while let Some(Ok(chunk)) = chunks.next().await {
-                        if chunk.starts_with(b"data:") || chunk.windows(6).any(|window| window == b"\ndata:")
-                        {
-                            wake();
-                        }
-                    }
-                    return Ok(());
+            let asked = self.http.get(format!("{server}/v1/events")).send();
+            let response = match tokio::time::timeout(WHOLE, asked).await {
+                Ok(Ok(response)) if response.status().is_success() => response,
+                Ok(Ok(response)) => {
+                    last = Some(format!("GET /v1/events answers {}", response.status()));
+                    continue;
                 }
-                Err(error) => last = Some(error),
+                Ok(Err(error)) => {
+                    last = Some(root_cause(&error));
+                    continue;
+                }
+                Err(_) => {
+                    last = Some(format!("it does not answer in {} s", WHOLE.as_secs()));
+                    continue;
+                }
+            };
+            wake();
+            let (mut chunks, mut lines) = (response.bytes_stream(), Lines::default());
+            loop {
+                match tokio::time::timeout(silent, chunks.next()).await {
+                    Ok(Some(Ok(chunk))) if lines.holds_event(&chunk) => wake(),
+                    Ok(Some(Ok(_))) => {}
+                    Ok(Some(Err(_)) | None) => return Ok(()),
+                    Err(_) => {
+                        let silent = silent.as_millis();
+                        return Err(
+                            self.unreachable(Some(format!("{server} has been silent for {silent} ms")))
+                        );
+                    }
+                }
             }
         }
         Err(self.unreachable(last))
@@ -275,18 +318,63 @@ impl CoordinatorClient {
                 Ok(response)
                     if response.status() == StatusCode::SERVICE_UNAVAILABLE && self.servers.len() > 1 => {}
                 Ok(response) => return Ok((server.clone(), response)),
-                Err(error) => last = Some(error),
+                Err(error) => last = Some(root_cause(&error)),
             }
         }
         Err(self.unreachable(last))
     }
 
-    fn unreachable(&self, last: Option<reqwest::Error>) -> CoordinatorError {
-        let reason = last.map_or_else(|| "its database is away".to_owned(), |error| root_cause(&error));
+    fn unreachable(&self, last: Option<String>) -> CoordinatorError {
+        let reason = last.unwrap_or_else(|| "its database is away".to_owned());
         CoordinatorError::Unreachable {
             servers: self.servers.join(", "),
             reason,
         }
+    }
+}
+
+/// A pinned fingerprint is 64 hex digits, and of no use towards a server without TLS: it would seem to protect, and not.
+fn check_fingerprint(servers: &[String], fingerprint: Option<&str>) -> Result<(), CoordinatorError> {
+    let Some(fingerprint) = fingerprint else {
+        return Ok(());
+    };
+    let digits = crate::tls::plain(fingerprint);
+    if digits.len() != 64 || !digits.bytes().all(|c| c.is_ascii_hexdigit()) {
+        let shown: String = fingerprint.chars().take(100).collect();
+        let message = format!("fingerprint {shown:?} is not 64 hex digits");
+        return Err(CoordinatorError::Fingerprint(message));
+    }
+    match servers.iter().find(|server| !server.starts_with("https://")) {
+        Some(server) => {
+            let message = format!("a fingerprint is pinned, but {server} is asked without TLS");
+            Err(CoordinatorError::Fingerprint(message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A stream's lines, however it is cut into chunks.
+#[derive(Default)]
+struct Lines {
+    /// The first bytes of the line that is not over yet: as many as are looked at.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    const EVENT: &[u8] = b"data:";
+
+    /// Whether a line of this chunk is seen to be an event's data.
+    fn holds_event(&mut self, chunk: &[u8]) -> bool {
+        let mut found = false;
+        for byte in chunk {
+            if *byte == b'\n' {
+                self.begun.clear();
+            } else if self.begun.len() < Self::EVENT.len() {
+                self.begun.push(*byte);
+                found |= self.begun == Self::EVENT;
+            }
+        }
+        found
     }
 }
 
@@ -328,3 +416,6 @@ async fn bounded_text(response: Response) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,17 +161,20 @@ impl DumpControl {
             Err(error) => Err(error.to_string()),
         };
         match url {
-            Ok(url) => {
-                let control = self.clone();
-                self.0
-                    .runtime
-                    .spawn(async move { control.follow(&mut *control.0.follower.lock().await, url).await });
-            }
+            Ok(url) => self.keep_copying(url),
             Err(error) => {
                 tracing::error!(error, "the copy to SQL cannot be taken up again");
                 self.update(|status| status.error = Some(error));
             }
         }
+    }
+
+    /// Copies to a database from now on, whether it is there yet or not.
+    pub fn keep_copying(&self, url: DatabaseUrl) {
+        let control = self.clone();
+        self.0
+            .runtime
+            .spawn(async move { control.follow(&mut *control.0.follower.lock().await, url).await });
     }
 
     /// Copies; with `once` what is committed now, else it goes on with every later block. Answers after the first contact

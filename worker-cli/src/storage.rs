@@ -9,8 +9,9 @@
 //! | `meta` | name → head, format, chain, term, small jobs |
 //! | `headers` | block hash → header and summed work |
 //! | `heights` | height → hash, of the chain |
-//! | `bodies` | height, hash, index → encoded transaction, of the chain and of candidates |
-//! | `tx_index` | transaction id → height, index · `key_history` SHA-256 of key, height, index → nothing |
+//! | `bodies` | height, hash, first index → about 32 KiB of encoded transactions, of the chain and of candidates |
+//! | `tx_index` | transaction id → height, index |
+//! | `key_history` | SHA-256 of key, height, index → nothing, for values that were replaced; `state` has the current one |
 //! | `state` | state key → value · `undo` block hash → delta · `history` level, index → node |
 //! | `mempool` | sequence → transaction · `checkpoints` kind, size → note · `candidates` height, hash → nothing |
 
@@ -18,11 +19,14 @@ mod error;
 mod read;
 mod repair;
 mod scratch;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use error::StorageError;
 pub use repair::StateDifference;
 pub use scratch::{ScratchState, remove_scratch};
+pub(crate) use write::superseded;
 
 use block_chain_common::block::ChainTip;
 use block_chain_common::chain_spec::CheckedSpec;
@@ -30,21 +34,26 @@ use block_chain_common::hash::{BlockHash, ChainId};
 use block_chain_common::quantity::{Height, Term};
 use block_chain_common::state::LatticeHash;
 use borsh::{BorshDeserialize, BorshSerialize};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, UserValue};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, UserValue};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 /// The format this program writes.
 const FORMAT: u8 = 1;
 /// fjall's block cache: hot index blocks; the system's own cache holds the rest.
 const CACHE_BYTES: u64 = 32 * 1_048_576;
-/// One keyspace's memtable.
-const MEMTABLE_BYTES: u64 = 16 * 1_048_576;
-/// The journal before its oldest keyspaces are flushed.
-const JOURNAL_BYTES: u64 = 128 * 1_048_576;
+/// One keyspace's memtable; up to four more wait to be flushed.
+const MEMTABLE_BYTES: u64 = 8 * 1_048_576;
+/// The journal before its oldest keyspaces are flushed: what a start after a crash reads again (fjall's least).
+const JOURNAL_BYTES: u64 = 64 * 1_048_576;
+/// What may stay unflushed while there is nothing to do.
+const IDLE_BYTES: u64 = 4 * 1_048_576;
+/// How long a stop waits for what it flushes. Everything is in the journal already: only the next start would take longer.
+const FLUSH_WAIT: Duration = Duration::from_secs(10);
 
 /// A checkpoint as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -74,6 +83,25 @@ struct Keyspaces {
     mempool: Keyspace,
     checkpoints: Keyspace,
     candidates: Keyspace,
+}
+
+impl Keyspaces {
+    const fn all(&self) -> [&Keyspace; 12] {
+        [
+            &self.meta,
+            &self.headers,
+            &self.heights,
+            &self.bodies,
+            &self.tx_index,
+            &self.key_history,
+            &self.state,
+            &self.undo,
+            &self.history,
+            &self.mempool,
+            &self.checkpoints,
+            &self.candidates,
+        ]
+    }
 }
 
 /// What is asked for all the time, as of the last write.
@@ -122,6 +150,8 @@ impl Store {
         let db = Database::builder(dir.join("blocks"))
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES)
+            // A start reads the journal again: it must be quick, not small.
+            .journal_compression(CompressionType::None)
             .worker_threads(2)
             .open()
             .map_err(|error| db_error("open", dir, &error))?;
@@ -196,6 +226,37 @@ impl Store {
             self.inner.poisoned.store(true, Ordering::Release);
             db_error("sync", &self.inner.dir, &error)
         })
+    }
+
+    /// Moves what is in memory into tables, in the background: for when there is nothing else to do. A start then has
+    /// little to read again, and the memory is given back.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn settle(&self) -> Result<(), StorageError> {
+        if self.inner.db.write_buffer_size() <= IDLE_BYTES {
+            return Ok(());
+        }
+        for keyspace in self.inner.keyspaces.all() {
+            let rotated = keyspace.rotate_memtable();
+            rotated.map_err(|error| db_error("flush", &self.inner.dir, &error))?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::settle`], and waits for it, for ten seconds at most: for a stop.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn settle_and_wait(&self) -> Result<(), StorageError> {
+        self.settle()?;
+        let deadline = Instant::now() + FLUSH_WAIT;
+        let waiting = |keyspace: &Keyspace| keyspace.sealed_memtable_count() > 0;
+        while self.inner.keyspaces.all().into_iter().any(waiting) && Instant::now() < deadline {
+            // fjall tells nobody when a flush is over.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// The head's height and hash.

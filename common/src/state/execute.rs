@@ -121,7 +121,7 @@ impl<'a, V: StateView> Executor<'a, V> {
     /// The first of the rules STA-1 to STA-9 that it breaks, see [`ApplyError`].
     pub fn apply(&mut self, checked: &CheckedTransaction, index: u32) -> Result<(), ApplyError<V::Error>> {
         let transaction = checked.transaction();
-        let sender = transaction.sender.address();
+        let sender = checked.sender();
         let mut account = self.account(&sender)?;
         if transaction.nonce < account.nonce {
             return Err(ApplyError::NonceUsed {

@@ -3,30 +3,43 @@
 use super::ApiState;
 use super::error::ApiError;
 use super::json::{block_header_view, to_json};
+use super::types::BlockView;
 use crate::machine::ChainRead as _;
 use crate::node::{NodeHandle, RequestError};
 use crate::storage::{StorageError, Store};
-use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data, Query};
+use actix_web::{HttpResponse, get};
 use block_chain_common::quantity::Height;
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::sync::mpsc;
+use utoipa::IntoParams;
 
 /// Pieces that are ready before the client takes them.
 const AHEAD: usize = 4;
 /// A piece is sent when it has this many bytes; one transaction may make it longer.
 const PIECE_BYTES: usize = 64 * 1_024;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Range {
+    /// The first height wanted.
     #[serde(default)]
+    #[param(default = 0)]
     from: u64,
+    /// How many at most, all where it is not said.
     limit: Option<u64>,
 }
 
-pub(super) async fn stream_blocks(state: Data<ApiState>, Query(range): Query<Range>) -> HttpResponse {
+/// Blocks as NDJSON, a block a line, oldest first
+#[utoipa::path(
+    tag = "blocks",
+    params(Range),
+    responses((status = 200, description = "the blocks; a stream that breaks off is not whole", body = BlockView, content_type = "application/x-ndjson"), ApiError)
+)]
+#[get("/v1/blocks")]
+pub(super) async fn get_blocks(state: Data<ApiState>, Query(range): Query<Range>) -> HttpResponse {
     let (sender, receiver) = mpsc::channel::<Result<Bytes, ApiError>>(AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut pieces = Pieces {

@@ -5,9 +5,13 @@ use crate::dump::DumpError;
 use crate::node::RequestError;
 use crate::storage::StorageError;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use block_chain_common::coordinator_api::ApiError as Body;
 use block_chain_common::limits::MAX_REQUEST_BYTES;
+use std::collections::BTreeMap;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema as _};
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,16 @@ pub(crate) enum ApiError {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// The route is there for other methods.
+    #[error("{path} does not take {method}, only {allowed}")]
+    Method {
+        /// The method asked for.
+        method: String,
+        /// The path asked for, cut short.
+        path: String,
+        /// Those it takes, as the `Allow` header has them.
+        allowed: String,
+    },
     /// It cannot be done now.
     #[error("{0}")]
     Conflict(String),
@@ -63,6 +77,7 @@ impl ApiError {
             Self::Forbidden => ("forbidden", StatusCode::UNAUTHORIZED),
             Self::WrongHost => ("wrong_host", StatusCode::FORBIDDEN),
             Self::NotFound(_) => ("not_found", StatusCode::NOT_FOUND),
+            Self::Method { .. } => ("method", StatusCode::METHOD_NOT_ALLOWED),
             Self::Conflict(_) => ("conflict", StatusCode::CONFLICT),
             Self::NotCommitted { .. } => ("not_committed", StatusCode::CONFLICT),
             Self::Busy(_) => ("busy", StatusCode::SERVICE_UNAVAILABLE),
@@ -96,6 +111,7 @@ impl ApiError {
             Self::NotCommitted { .. } => {
                 Some("block-chain-worker status says what the block waits for".to_owned())
             }
+            Self::Method { .. } => Some("the routes are listed at /docs".to_owned()),
             Self::Dump(error) => error.hint().map(str::to_owned),
             _ => None,
         }
@@ -112,10 +128,37 @@ impl ResponseError for ApiError {
         if status.is_server_error() {
             tracing::warn!(error = %self, "a request failed");
         }
-        HttpResponse::build(status).json(Body {
+        let mut response = HttpResponse::build(status).json(Body {
             code: code.to_owned(),
             message: self.to_string(),
             hint: self.hint(),
-        })
+        });
+        if let Self::Method { allowed, .. } = self
+            && let Ok(allowed) = HeaderValue::from_str(allowed)
+        {
+            response.headers_mut().insert(ALLOW, allowed);
+        }
+        response
+    }
+}
+
+/// What every route may answer besides what it is for.
+impl IntoResponses for ApiError {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let body = || {
+            let schema = Ref::from_schema_name(Body::name());
+            ContentBuilder::new().schema(Some(schema)).build()
+        };
+        let refused = |description: &str| {
+            let response = ResponseBuilder::new().description(description);
+            response.content("application/json", body()).build().into()
+        };
+        BTreeMap::from([
+            ("4XX".to_owned(), refused("it is refused, by a rule or a limit")),
+            (
+                "5XX".to_owned(),
+                refused("the store fails, or others do not answer in time"),
+            ),
+        ])
     }
 }

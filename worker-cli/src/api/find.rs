@@ -6,24 +6,35 @@ use super::page::{escape, page, push, start, state_span, transactions_table};
 use super::routes::{blocking, transaction_view, version};
 use super::types::{RecordVersion, TransactionView};
 use crate::machine::ChainRead as _;
-use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
+use actix_web::{HttpResponse, get};
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::transaction::RecordKey;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 /// Values of a key that are shown, the newest.
 const VALUES_SHOWN: usize = 100;
 /// Characters of a value that are shown.
 const VALUE_SHOWN: usize = 10_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
+    /// A key, or the id of a transaction or block.
+    #[param(example = "invoice/2026/17")]
     q: String,
 }
 
-pub(super) async fn find(
+/// A page for a key, or the id of a transaction or block
+#[utoipa::path(
+    tag = "pages",
+    params(Wanted),
+    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ApiError)
+)]
+#[get("/find")]
+pub(super) async fn find_anything(
     state: Data<ApiState>,
     Query(wanted): Query<Wanted>,
 ) -> Result<HttpResponse, ApiError> {

@@ -3,8 +3,8 @@
 use super::ApiState;
 use super::error::ApiError;
 use super::types::NodeStatus;
-use actix_web::HttpResponse;
 use actix_web::web::Data;
+use actix_web::{HttpResponse, get};
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 /// A gauge's name, what it shows, and where its figure is taken from.
@@ -84,7 +84,13 @@ impl Metrics {
     }
 }
 
-pub(super) async fn metrics(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
+/// Figures for Prometheus
+#[utoipa::path(
+    tag = "service",
+    responses((status = 200, description = "the figures", body = String, content_type = "text/plain"), ApiError)
+)]
+#[get("/metrics")]
+pub(super) async fn figures(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
     let text = state.metrics.show(&state.node.status());
     let text = text.map_err(|error| ApiError::Conflict(error.to_string()))?;
     Ok(HttpResponse::Ok()

@@ -1,24 +1,19 @@
-//! The pages for people, and what machines ask of every service: health, figures, events, the interface's description.
+//! The pages for people.
 
+use super::ApiState;
 use super::error::ApiError;
 use super::json::{block_header_view, to_json};
 use super::routes::{full_status, peers_view};
 use super::types::{BlockView, NodeStatus, Status, TransactionJson};
-use super::{ApiState, MAX_LISTENERS};
 use crate::machine::Place;
-use actix_web::HttpResponse;
-use actix_web::web::{Bytes, Data, Path, Query};
+use actix_web::web::{Data, Path, Query};
+use actix_web::{HttpResponse, get};
 use block_chain_common::quantity::Height;
-use futures_util::stream;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use std::convert::Infallible;
+use serde_json::Value;
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
+use utoipa::IntoParams;
 
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const BLOCKS_SHOWN: u64 = 20;
 const TRANSACTIONS_SHOWN: u32 = 500;
 const WAITING_SHOWN: usize = 10;
@@ -34,51 +29,19 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 code{font-size:.92em}dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem}\
 dt{opacity:.7}dd{margin:0}.final{color:#2a8f4a}.waits{color:#b7791f}";
 
-const SCRIPT: &str = "let t;new EventSource('/v1/events').onmessage=()=>{clearTimeout(t);t=setTimeout(()=>location.reload(),1000)}";
+/// Reloads when something happens, or may have: the listener fell behind, or was not connected for a while. Without scripts
+/// the page is as it was when it was asked for.
+const SCRIPT: &str = "\
+let t,opened,e=new EventSource('/v1/events'),\
+again=()=>{clearTimeout(t);t=setTimeout(()=>location.reload(),1000)};\
+e.onmessage=again;e.addEventListener('lagged',again);e.onopen=()=>{if(opened)again();opened=true}";
 
-pub(super) async fn healthz() -> HttpResponse {
-    let version = env!("CARGO_PKG_VERSION");
-    HttpResponse::Ok().json(json!({ "status": "ok", "service": "block-chain-worker", "version": version }))
-}
-
-/// Whether it is of use to others: it has what its peers have.
-pub(super) async fn readyz(state: Data<ApiState>) -> HttpResponse {
-    let status = state.node.status();
-    let (height, syncing_to) = (status.height, status.syncing_to);
-    match syncing_to {
-        None => HttpResponse::Ok().json(json!({ "status": "ready", "height": height })),
-        Some(_) => HttpResponse::ServiceUnavailable()
-            .json(json!({ "status": "syncing", "height": height, "syncing_to": syncing_to })),
-    }
-}
-
-pub(super) async fn events(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    let permit = Arc::clone(&state.listeners).try_acquire_owned();
-    let permit = permit.or(Err(ApiError::Busy(format!(
-        "{MAX_LISTENERS} listen to events already"
-    ))))?;
-    let start = (state.node.subscribe(), state.stopping.clone(), permit);
-    let events = stream::unfold(start, |(mut receiver, mut stopping, permit)| async move {
-        let text = tokio::select! {
-            received = receiver.recv() => match received {
-                Ok(event) => format!("data: {}\n\n", serde_json::to_string(&event).unwrap_or_default()),
-                Err(RecvError::Lagged(missed)) => format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n"),
-                Err(RecvError::Closed) => return None,
-            },
-            () = tokio::time::sleep(KEEP_ALIVE) => ": alive\n\n".to_owned(),
-            _ = stopping.changed() => return None,
-        };
-        Some((
-            Ok::<_, Infallible>(Bytes::from(text)),
-            (receiver, stopping, permit),
-        ))
-    });
-    Ok(HttpResponse::Ok()
-        .content_type("text/event-stream")
-        .insert_header(("cache-control", "no-cache"))
-        .streaming(events))
-}
-
+/// The page for people: the node, its peers, the newest blocks
+#[utoipa::path(
+    tag = "pages",
+    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ApiError)
+)]
+#[get("/")]
 pub(super) async fn home(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
     let status = full_status(&state);
     let mut html = start(&format!(
@@ -219,14 +182,23 @@ fn overview(html: &mut String, status: &NodeStatus) {
     html.push_str("</dl>");
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
+    /// The index of the first transaction that is shown.
     #[serde(default)]
     from: u32,
 }
 
-pub(super) async fn block(
+/// The page of a block
+#[utoipa::path(
+    tag = "pages",
+    params(("height" = u64, Path, description = "the block's height"), Page),
+    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ApiError)
+)]
+#[get("/blocks/{height}")]
+pub(super) async fn show_block(
     state: Data<ApiState>,
     height: Path<u64>,
     Query(asked): Query<Page>,

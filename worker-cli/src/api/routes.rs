@@ -1,187 +1,110 @@
-//! The routes; the table of them stands in `types`.
+//! The routes. Each handler says what it takes and answers; the interface's description is made of that.
 
-use super::body::Body;
+mod network;
+mod submit;
+
+pub(super) use network::{full_status, peers_view};
+
 use super::error::ApiError;
 use super::json::{block_view, to_json, transaction_json};
-use super::types::{
-    AccountView, CheckProgress, CheckRequest, Disconnected, DumpRequest, LeaderView, MineRequest, PeerView,
-    PeersView, RecordVersion, RecordView, RecordsRequest, Status, TransactionView, TransactionsRequest,
-};
-use super::{ApiState, blocks, find, metrics, openapi, page};
+use super::types::{AccountView, BlockView, MempoolView, RecordVersion, RecordView, Status, TransactionView};
+use super::{ApiState, blocks, find, guard, metrics, openapi, page, service};
 use crate::machine::{ChainRead as _, Place};
 use crate::node::RequestError;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::error::JsonPayloadError;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Json, Path, Query};
-use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
-use block_chain_common::codec::decode;
+use actix_web::{App, HttpResponse, get};
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::history::prove_inclusion;
 use block_chain_common::keys::Address;
-use block_chain_common::limits::{MAX_BLOCK_TRANSACTIONS, MAX_REQUEST_BYTES};
+use block_chain_common::limits::MAX_REQUEST_BYTES;
 use block_chain_common::merkle::prove_transaction;
 use block_chain_common::quantity::Height;
 use block_chain_common::receipt::Receipt;
-use block_chain_common::transaction::{Payload, RecordKey, RecordValue, Transaction};
+use block_chain_common::transaction::{Payload, RecordKey, Transaction};
 use serde::Deserialize;
-use std::time::Duration;
+use utoipa::IntoParams;
+use utoipa_actix_web::AppExt as _;
+use utoipa_actix_web::service_config::ServiceConfig;
 
-type Answer = Result<HttpResponse, ApiError>;
+type Answer<T> = Result<Json<T>, ApiError>;
 
-/// How long a block is waited for where the request does not say.
-const MINE_WAIT_MS: u64 = 60_000;
 /// Items of one page.
 const MAX_PAGE: usize = 100_000;
 
-pub(super) fn configure(config: &mut web::ServiceConfig) {
+/// All routes, with their description, what every request passes, and what answers besides them.
+pub(super) fn app(
+    state: Data<ApiState>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let app = App::new().app_data(state).wrap(from_fn(guard::guard));
+    let app = app.into_utoipa_app().openapi(openapi::base());
+    let (app, document) = app.configure(configure).split_for_parts();
+    app.app_data(Data::new(openapi::Interface::new(&document)))
+        .default_service(web::to(openapi::unrouted))
+}
+
+fn configure(config: &mut ServiceConfig<'_>) {
     let json = web::JsonConfig::default()
         .limit(MAX_REQUEST_BYTES)
         .content_type_required(false);
-    let json = json.error_handler(|error, _| match error {
-        actix_web::error::JsonPayloadError::OverflowKnownLength { .. }
-        | actix_web::error::JsonPayloadError::Overflow { .. } => ApiError::TooLarge.into(),
-        other => ApiError::Malformed(format!("the body cannot be read: {other}")).into(),
-    });
+    let json = json.error_handler(|error, _| unreadable(error).into());
     let query = web::QueryConfig::default()
         .error_handler(|error, _| ApiError::Malformed(format!("the query cannot be read: {error}")).into());
     let path = web::PathConfig::default()
         .error_handler(|error, _| ApiError::Malformed(format!("the path cannot be read: {error}")).into());
     config.app_data(json).app_data(query).app_data(path);
-    config
-        .route("/v1/status", web::get().to(status))
-        .route("/v1/leader", web::get().to(leader))
-        .route("/v1/records", web::post().to(records))
-        .route("/v1/transactions", web::post().to(transactions))
-        .route("/v1/transactions/{id}", web::get().to(transaction))
-        .route("/v1/mempool", web::get().to(mempool))
-        .route("/v1/mine", web::post().to(mine))
-        .route("/v1/blocks", web::get().to(blocks::stream_blocks))
-        .route("/v1/blocks/{which}", web::get().to(block))
-        .route("/v1/record", web::get().to(record))
-        .route("/v1/accounts/{address}", web::get().to(account))
-        .route("/v1/receipts/{id}", web::get().to(receipt))
-        .route("/v1/peers", web::get().to(peers))
-        .route("/v1/check", web::post().to(check))
-        .route("/v1/check", web::get().to(check_progress))
-        .route("/v1/dump", web::post().to(dump))
-        .route("/v1/dump", web::get().to(dump_status))
-        .route("/v1/dump/stop", web::post().to(dump_stop))
-        .route("/v1/disconnect", web::post().to(disconnect))
-        .route("/v1/stop", web::post().to(stop))
-        .route("/v1/events", web::get().to(page::events))
-        .route("/metrics", web::get().to(metrics::metrics))
-        .route("/healthz", web::get().to(page::healthz))
-        .route("/readyz", web::get().to(page::readyz))
-        .route("/find", web::get().to(find::find))
-        .route("/blocks/{height}", web::get().to(page::block))
-        .route("/", web::get().to(page::home));
+    network::configure(config);
+    submit::configure(config);
     openapi::configure(config);
-    config.default_service(web::to(not_found));
+    config
+        .service(get_transaction)
+        .service(get_mempool)
+        .service(blocks::get_blocks)
+        .service(get_block)
+        .service(get_record)
+        .service(get_account)
+        .service(get_receipt)
+        .service(service::listen)
+        .service(service::healthz)
+        .service(service::readyz)
+        .service(metrics::figures)
+        .service(find::find_anything)
+        .service(page::show_block)
+        .service(page::home);
 }
 
-async fn status(state: Data<ApiState>) -> HttpResponse {
-    HttpResponse::Ok().json(full_status(&state))
-}
-
-pub(super) fn full_status(state: &ApiState) -> super::types::NodeStatus {
-    let mut status = state.node.status();
-    if let Ok(Some(stored)) = state.node.store().header(&status.head) {
-        status.head_time = stored.header.timestamp;
+fn unreadable(error: JsonPayloadError) -> ApiError {
+    match error {
+        JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
+            ApiError::TooLarge
+        }
+        JsonPayloadError::Deserialize(error) => {
+            ApiError::Malformed(format!("the body cannot be read: {error}"))
+        }
+        other => ApiError::Malformed(format!("the body cannot be read: {other}")),
     }
-    status
 }
 
-async fn leader(state: Data<ApiState>) -> HttpResponse {
-    let me = state.node.status().worker_id;
-    let view = state.node.chain_view();
-    let leader = view.as_ref().and_then(|view| view.leader.as_ref());
-    HttpResponse::Ok().json(LeaderView {
-        leader_id: leader.map(|leader| leader.worker_id),
-        term: view.as_ref().map(|view| view.term).unwrap_or_default(),
-        since: leader.map(|leader| leader.since),
-        is_me: leader.is_some_and(|leader| leader.worker_id == me),
-    })
-}
-
-async fn records(state: Data<ApiState>, Json(body): Json<RecordsRequest>) -> Answer {
-    if body.records.is_empty() || body.records.len() > MAX_BLOCK_TRANSACTIONS {
-        let found = body.records.len();
-        return Err(ApiError::Malformed(format!(
-            "{found} records, 1 to {MAX_BLOCK_TRANSACTIONS} are allowed at a time"
-        )));
-    }
-    let mut records = Vec::with_capacity(body.records.len());
-    for (index, (key, value)) in body.records.into_iter().enumerate() {
-        let malformed = |what: &str, error: String| {
-            ApiError::Malformed(format!("record {index}: the {what} has {error}"))
-        };
-        let key = RecordKey::new(key.into_bytes()).map_err(|error| malformed("key", error.to_string()))?;
-        let value =
-            RecordValue::new(value.into_bytes()).map_err(|error| malformed("value", error.to_string()))?;
-        records.push((key, value));
-    }
-    Ok(HttpResponse::Ok().json(state.node.submit_records(records).await?))
-}
-
-async fn transactions(state: Data<ApiState>, request: HttpRequest, body: Body) -> Answer {
-    let kind = request
-        .headers()
-        .get("content-type")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let decoded = if kind.starts_with("application/octet-stream") {
-        decode_batch(&body.0)?
-    } else {
-        let request: TransactionsRequest = body.json()?;
-        let decoded = request.transactions.iter().enumerate().map(|(index, text)| {
-            let bytes =
-                hex::decode(text).map_err(|error| malformed_transaction(index, &error.to_string()))?;
-            decode::<Transaction>(&bytes).map_err(|error| malformed_transaction(index, &error.to_string()))
-        });
-        decoded.collect::<Result<Vec<_>, _>>()?
-    };
-    if decoded.is_empty() || decoded.len() > MAX_BLOCK_TRANSACTIONS {
-        let found = decoded.len();
-        return Err(ApiError::Malformed(format!(
-            "{found} transactions, 1 to {MAX_BLOCK_TRANSACTIONS} are allowed at a time"
-        )));
-    }
-    Ok(HttpResponse::Ok().json(state.node.submit(decoded).await?))
-}
-
-/// `count (u32, little-endian)`, then for each `length (u32, little-endian)` and the encoded transaction.
-fn decode_batch(body: &[u8]) -> Result<Vec<Transaction>, ApiError> {
-    let cut = || ApiError::Malformed("the body ends within a transaction".to_owned());
-    let number = |bytes: &[u8]| -> Result<(usize, usize), ApiError> {
-        let chunk = bytes.first_chunk::<4>().ok_or_else(cut)?;
-        Ok((
-            usize::try_from(u32::from_le_bytes(*chunk)).unwrap_or(usize::MAX),
-            4,
-        ))
-    };
-    let (count, mut at) = number(body)?;
-    let mut decoded = Vec::with_capacity(count.min(MAX_BLOCK_TRANSACTIONS));
-    for index in 0..count {
-        let (length, header) = number(body.get(at..).ok_or_else(cut)?)?;
-        let from = at.saturating_add(header);
-        let bytes = body.get(from..from.saturating_add(length)).ok_or_else(cut)?;
-        decoded.push(decode(bytes).map_err(|error| malformed_transaction(index, &error.to_string()))?);
-        at = from.saturating_add(length);
-    }
-    if at != body.len() {
-        return Err(ApiError::Malformed(format!(
-            "{} bytes are left over",
-            body.len().saturating_sub(at)
-        )));
-    }
-    Ok(decoded)
-}
-
-fn malformed_transaction(index: usize, reason: &str) -> ApiError {
-    ApiError::Malformed(format!("transaction {index}: {reason}"))
-}
-
-async fn transaction(state: Data<ApiState>, id: Path<String>) -> Answer {
-    let view = transaction_view(&state, parse(&id)?)?;
-    Ok(HttpResponse::Ok().json(view))
+/// One transaction, and how far it is agreed to
+#[utoipa::path(
+    tag = "transactions",
+    params(("id" = TxId, Path, description = "the transaction's id")),
+    responses((status = 200, description = "the transaction", body = TransactionView), ApiError)
+)]
+#[get("/v1/transactions/{id}")]
+async fn get_transaction(state: Data<ApiState>, id: Path<String>) -> Answer<TransactionView> {
+    Ok(Json(transaction_view(&state, parse(&id)?)?))
 }
 
 pub(super) fn transaction_view(state: &ApiState, id: TxId) -> Result<TransactionView, ApiError> {
@@ -211,25 +134,34 @@ fn on_chain(state: &ApiState, id: &TxId) -> Result<(Place, Transaction), ApiErro
     Ok((place, found))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Limit {
+    /// How many at most, 1,000 where it is not said.
     limit: Option<usize>,
 }
 
-async fn mempool(state: Data<ApiState>, Query(page): Query<Limit>) -> Answer {
+/// What waits for a block
+#[utoipa::path(
+    tag = "transactions",
+    params(Limit),
+    responses((status = 200, description = "the transactions, in order of arrival", body = MempoolView), ApiError)
+)]
+#[get("/v1/mempool")]
+async fn get_mempool(state: Data<ApiState>, Query(page): Query<Limit>) -> Answer<MempoolView> {
     let limit = page.limit.unwrap_or(1_000).min(MAX_PAGE);
-    let view = blocking(move || Ok(state.node.mempool(limit))).await?;
-    Ok(HttpResponse::Ok().json(view))
+    Ok(Json(blocking(move || Ok(state.node.mempool(limit))).await?))
 }
 
-async fn mine(state: Data<ApiState>, body: Body) -> Answer {
-    let request: MineRequest = body.json_or_default()?;
-    let wait = Duration::from_millis(request.wait_ms.unwrap_or(MINE_WAIT_MS));
-    Ok(HttpResponse::Ok().json(state.node.mine(wait).await?))
-}
-
-async fn block(state: Data<ApiState>, which: Path<String>) -> Answer {
+/// A block, by its height or hash
+#[utoipa::path(
+    tag = "blocks",
+    params(("which" = String, Path, description = "a height, or a hash of 64 hex digits", example = "0")),
+    responses((status = 200, description = "the block", body = BlockView), ApiError)
+)]
+#[get("/v1/blocks/{which}")]
+async fn get_block(state: Data<ApiState>, which: Path<String>) -> Answer<BlockView> {
     let hash = match which.parse::<u64>() {
         Ok(height) => {
             let found = state.node.store().hash_at(Height::new(height))?;
@@ -240,25 +172,37 @@ async fn block(state: Data<ApiState>, which: Path<String>) -> Answer {
     if state.node.store().header(&hash)?.is_none() {
         return Err(ApiError::NotFound(format!("there is no block {hash}")));
     }
-    let view = blocking(move || Ok(block_view(&state.node, &hash)?)).await?;
-    Ok(HttpResponse::Ok().json(view))
+    let view = blocking(move || Ok(block_view(&state.node, &hash)?));
+    Ok(Json(view.await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct RecordQuery {
+    /// The key.
+    #[param(min_length = 1, max_length = 1_024, example = "invoice/2026/17")]
     key: String,
+    /// Whether all its values are wanted, newest first.
     #[serde(default)]
+    #[param(default = false)]
     history: bool,
+    /// How many values at most, 1,000 where it is not said.
     limit: Option<usize>,
 }
 
-async fn record(state: Data<ApiState>, Query(query): Query<RecordQuery>) -> Answer {
+/// A key's value, and those before it
+#[utoipa::path(
+    tag = "records and accounts",
+    params(RecordQuery),
+    responses((status = 200, description = "the value now", body = RecordView), ApiError)
+)]
+#[get("/v1/record")]
+async fn get_record(state: Data<ApiState>, Query(query): Query<RecordQuery>) -> Answer<RecordView> {
     let key = RecordKey::new(query.key.clone().into_bytes())
         .map_err(|error| ApiError::Malformed(format!("the key has {error}")))?;
     // A key may have a megabyte of history a value: not on the thread that answers others.
-    let view = blocking(move || record_view(&state, &key, query)).await?;
-    Ok(HttpResponse::Ok().json(view))
+    Ok(Json(blocking(move || record_view(&state, &key, query)).await?))
 }
 
 fn record_view(state: &ApiState, key: &RecordKey, query: RecordQuery) -> Result<RecordView, ApiError> {
@@ -314,12 +258,19 @@ pub(super) fn version(state: &ApiState, place: Place) -> Result<RecordVersion, A
     })
 }
 
-async fn account(state: Data<ApiState>, address: Path<String>) -> Answer {
+/// What an address has
+#[utoipa::path(
+    tag = "records and accounts",
+    params(("address" = Address, Path, description = "the address")),
+    responses((status = 200, description = "its account; one that never had anything has nothing", body = AccountView), ApiError)
+)]
+#[get("/v1/accounts/{address}")]
+async fn get_account(state: Data<ApiState>, address: Path<String>) -> Answer<AccountView> {
     let address: Address = parse(&address)?;
     let account = state.node.store().account(&address)?;
     let next_nonce = state.node.next_nonce(address).await?;
     let (confirmed, stake, nonce) = (account.balance, account.stake, account.nonce);
-    Ok(HttpResponse::Ok().json(AccountView {
+    Ok(Json(AccountView {
         address,
         confirmed,
         stake,
@@ -328,7 +279,14 @@ async fn account(state: Data<ApiState>, address: Path<String>) -> Answer {
     }))
 }
 
-async fn receipt(state: Data<ApiState>, id: Path<String>) -> Answer {
+/// The proof of a transaction, as text that anyone can check offline
+#[utoipa::path(
+    tag = "transactions",
+    params(("id" = TxId, Path, description = "the transaction's id")),
+    responses((status = 200, description = "the receipt", body = String, content_type = "text/plain"), ApiError)
+)]
+#[get("/v1/receipts/{id}")]
+async fn get_receipt(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, ApiError> {
     let id: TxId = parse(&id)?;
     if state.node.pending(&id).is_some() {
         return Err(ApiError::NotCommitted {
@@ -381,71 +339,6 @@ fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Res
     })
 }
 
-async fn peers(state: Data<ApiState>) -> HttpResponse {
-    HttpResponse::Ok().json(peers_view(&state))
-}
-
-pub(super) fn peers_view(state: &ApiState) -> PeersView {
-    let me = state.node.status().public_key;
-    let connected = state.node.connected();
-    let members = state
-        .node
-        .chain_view()
-        .map(|view| view.members)
-        .unwrap_or_default();
-    let others = members.into_iter().filter(|member| member.public_key != me);
-    let peers: Vec<PeerView> = others
-        .map(|member| PeerView {
-            connected: connected.contains(&member.public_key),
-            worker_id: member.worker_id,
-            public_key: member.public_key,
-            name: member.name,
-            addresses: member.addresses,
-            alive: member.alive,
-            height: member.height,
-            committed: member.committed,
-        })
-        .collect();
-    PeersView {
-        count: peers.len(),
-        peers,
-    }
-}
-
-async fn check(state: Data<ApiState>, body: Body) -> Answer {
-    let request: CheckRequest = body.json_or_default()?;
-    let report = crate::check::run(&state.node, request.repair, &state.check).await;
-    Ok(HttpResponse::Ok().json(report.map_err(ApiError::Conflict)?))
-}
-
-async fn check_progress(state: Data<ApiState>) -> HttpResponse {
-    let progress: CheckProgress = state.check.progress();
-    HttpResponse::Ok().json(progress)
-}
-
-async fn dump(state: Data<ApiState>, Json(body): Json<DumpRequest>) -> Answer {
-    Ok(HttpResponse::Ok().json(state.dump.start(body).await?))
-}
-
-async fn dump_status(state: Data<ApiState>) -> HttpResponse {
-    HttpResponse::Ok().json(state.dump.status())
-}
-
-async fn dump_stop(state: Data<ApiState>) -> Answer {
-    Ok(HttpResponse::Ok().json(state.dump.stop().await?))
-}
-
-async fn disconnect(state: Data<ApiState>) -> Answer {
-    let left = state.node.leave().await?;
-    state.node.stop().await;
-    Ok(HttpResponse::Ok().json(Disconnected { disconnected: left }))
-}
-
-async fn stop(state: Data<ApiState>) -> HttpResponse {
-    state.node.stop().await;
-    HttpResponse::Ok().json(serde_json::json!({}))
-}
-
 /// Runs what reads much from the disk where it holds up no other request.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
@@ -460,13 +353,4 @@ where
 {
     text.parse()
         .map_err(|error: T::Err| ApiError::Malformed(error.to_string()))
-}
-
-async fn not_found(request: HttpRequest) -> HttpResponse {
-    let path: String = request.path().chars().take(120).collect();
-    ApiError::NotFound(format!(
-        "there is no {} {path}; the routes are listed at /docs",
-        request.method()
-    ))
-    .error_response()
 }

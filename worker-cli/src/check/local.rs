@@ -8,7 +8,7 @@ use super::restore::Restore;
 use crate::api::types::{LocalCheck, LocalFault};
 use crate::machine::{ChainRead as _, Place};
 use crate::node::NodeHandle;
-use crate::storage::{ScratchState, StorageError, Store};
+use crate::storage::{ScratchState, StorageError, Store, superseded};
 use block_chain_common::block::{
     Block, ChainTip, CheckedBlock, CheckedHeader, CompletedNodes, connect_block,
 };
@@ -18,7 +18,7 @@ use block_chain_common::hash::{BlockHash, Digest};
 use block_chain_common::history::HistoryNodes as _;
 use block_chain_common::quantity::{Height, Timestamp};
 use block_chain_common::state::LatticeHash;
-use block_chain_common::transaction::{Payload, Transaction, check_transactions};
+use block_chain_common::transaction::{RecordKey, Transaction, check_transactions};
 use std::borrow::Cow;
 
 /// Faults that are told; where there are more the store is lost anyway.
@@ -257,13 +257,6 @@ impl Check<'_> {
             if self.store.place(&transaction.id()).map_err(text)? != Some(place) {
                 return Err(format!("the index does not lead to transaction {index}"));
             }
-            if let Payload::Put { key, .. } = &transaction.transaction().payload
-                && !self.store.has_key_history(key, place).map_err(text)?
-            {
-                return Err(format!(
-                    "the history of its key does not lead to transaction {index}"
-                ));
-            }
         }
         for (place, node) in nodes {
             if self.store.node(*place).map_err(text)? != Some(*node) {
@@ -290,11 +283,38 @@ impl Check<'_> {
         replay.state.apply(delta).map_err(|error| error.to_string())?;
         replay.hash = delta.hash_after().clone();
         let height = block.header().height;
+        let payloads = block.transactions().iter().map(|tx| &tx.transaction().payload);
+        let replaced = superseded(height, payloads, delta);
+        self.key_history(&replaced);
         let committed = self.store.committed().map_or(0, |checkpoint| checkpoint.size);
         if height.get() >= committed && self.store.undo(&block.hash()) != Ok(Some(delta.clone())) {
             self.fault(Some(height), "what is kept to undo it is damaged");
         }
         Ok(())
+    }
+
+    /// Values that a block replaced stay in their keys' history.
+    fn key_history(&mut self, replaced: &[(&RecordKey, Place)]) {
+        for (key, place) in replaced {
+            let message = match self.store.has_key_history(key, *place) {
+                Ok(true) => continue,
+                Ok(false) => format!(
+                    "the history of its key does not lead to transaction {}",
+                    place.index
+                ),
+                Err(error) => error.to_string(),
+            };
+            self.fault(Some(place.height), message);
+            if self.restore.is_none() {
+                continue;
+            }
+            match self.node.store().restore_key_history(key, *place) {
+                Ok(()) => self.report.repaired.push(place.height),
+                Err(error) => {
+                    tracing::error!(height = %place.height, %error, "a key's history cannot be put right");
+                }
+            }
+        }
     }
 
     fn committed(&mut self) {

@@ -19,7 +19,11 @@ const COMMITTED: u64 = 5;
 
 fn node() -> FakeNode {
     let fake = FakeNode::start();
-    fake.grow(BLOCKS, 3);
+    fake.grow(BLOCKS - 1, 3);
+    // The last block replaces a value of the third, and one of its own.
+    let records = [("key-3-1", "new"), ("twice", "once"), ("twice", "again")];
+    let records = records.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    fake.append(records.into());
     fake.commit(COMMITTED);
     fake
 }

@@ -25,6 +25,9 @@ pub enum SettingsError {
     /// A server that cannot be one.
     #[error("server {0:?} is not an http or https URL")]
     Server(String),
+    /// A server's URL with more than a server; it is not shown, since that may be a password.
+    #[error("a server's URL has a user, a query or a fragment; it may have a host, a port and a path")]
+    ServerParts,
 }
 
 impl SettingsError {
@@ -33,7 +36,7 @@ impl SettingsError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::File { .. } => "it may say: server, chain, api, p2p_port, p2p_bind",
-            Self::Server(_) => "--server http://HOST:18000",
+            Self::Server(_) | Self::ServerParts => "--server http://HOST:18000",
         }
     }
 }
@@ -107,12 +110,17 @@ impl Global {
 }
 
 fn check_server(server: &str) -> Result<(), SettingsError> {
-    let parsed = url::Url::parse(server);
-    let fits = parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    if fits {
-        Ok(())
-    } else {
-        Err(SettingsError::Server(server.to_owned()))
+    let parsed = url::Url::parse(server).ok();
+    let fits = parsed.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let Some(url) = fits else {
+        // What stands before an `@` may be a password.
+        let shown = server.rsplit('@').next().unwrap_or_default();
+        return Err(SettingsError::Server(shown.chars().take(200).collect()));
+    };
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    match is_plain && url.query().is_none() && url.fragment().is_none() {
+        true => Ok(()),
+        false => Err(SettingsError::ServerParts),
     }
 }
 

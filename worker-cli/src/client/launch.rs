@@ -30,7 +30,8 @@ struct NodeFile {
 pub async fn running_api(dir: &Path) -> Option<String> {
     let text = read_private(dir, "node.json").ok()??;
     let NodeFile { pid, api } = serde_json::from_str(&text).ok()?;
-    let http = super::local_http().timeout(Duration::from_secs(2)).build().ok()?;
+    let http = super::local_http().ok()?;
+    let http = http.timeout(Duration::from_secs(2)).build().ok()?;
     let answer = http.get(format!("{api}/v1/status")).send().await.ok()?;
     let body = super::bounded(answer).await.ok()?;
     let status: NodeStatus = serde_json::from_slice(&body).ok()?;

@@ -15,15 +15,19 @@ pub(super) fn check_url(text: &str) -> anyhow::Result<()> {
     if text == "-" {
         return Ok(());
     }
-    match DatabaseUrl::parse(text) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Refusal {
+    parse_url(text).map(|_| ())
+}
+
+pub(super) fn parse_url(text: &str) -> anyhow::Result<DatabaseUrl> {
+    DatabaseUrl::parse(text).map_err(|error| {
+        let hint = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE[?sslmode=…]".to_owned();
+        Refusal {
             message: error.to_string(),
-            hint: Some("postgresql://USER:PASSWORD@HOST:PORT/DATABASE[?sslmode=…]".to_owned()),
+            hint: Some(hint),
             code: 2,
         }
-        .into()),
-    }
+        .into()
+    })
 }
 
 pub(super) async fn run(

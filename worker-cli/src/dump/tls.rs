@@ -1,12 +1,13 @@
 //! TLS to the database: libpq's ladder of certificate checks, over rustls.
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use crate::tls::{self, Judge};
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,11 +24,6 @@ pub(super) enum Verify {
 
 /// The client's side; `root` is a PEM file of the authorities to trust instead of the public ones.
 pub(super) fn client_config(verify: Verify, root: Option<&Path>) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
     let (mut chain, mut listed) = (None, Vec::new());
     if verify != Verify::Nothing {
         let mut roots = RootCertStore::empty();
@@ -41,19 +37,16 @@ pub(super) fn client_config(verify: Verify, root: Option<&Path>) -> Result<Clien
             }
             None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         }
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
         chain = Some(verifier.build().map_err(|error| error.to_string())?);
     }
-    let verifier = LikeLibpq {
+    let judge = LikeLibpq {
         chain,
         listed,
         names: verify == Verify::Full,
-        provider,
     };
-    Ok(builder
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+    tls::client_config(judge).map_err(|error| error.to_string())
 }
 
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -74,67 +67,32 @@ struct LikeLibpq {
     /// (which webpki refuses): that is how self-signed certificates are commonly made.
     listed: Vec<CertificateDer<'static>>,
     names: bool,
-    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for LikeLibpq {
-    fn verify_server_cert(
+impl Judge for LikeLibpq {
+    fn judge(
         &self,
-        end_entity: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         let Some(chain) = &self.chain else {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         };
-        if self.listed.iter().any(|listed| listed == end_entity) {
+        if self.listed.iter().any(|listed| listed == certificate) {
             if self.names {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
             }
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         }
-        match chain.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+        match chain.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             // The name is looked at after the chain has been found good.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.names => Ok(ServerCertVerified::assertion()),
-            other => other,
+            )) if !self.names => Ok(()),
+            other => other.map(|_| ()),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
     }
 }

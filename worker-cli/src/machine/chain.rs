@@ -320,6 +320,7 @@ impl Machine {
         let Some(block) = self.take_body(read, &hash)? else {
             return Ok(false);
         };
+        // Cheap: its transactions are shared.
         let kept = block.clone();
         match connect_block(block, &self.tip, &self.spec, (read, &self.state_hash), now) {
             Ok(connected) => {

@@ -155,7 +155,7 @@ impl Mempool {
     ) -> Result<Result<u64, MempoolError>, StorageError> {
         let (view, spec) = machine;
         let tx = transaction.transaction();
-        let sender = tx.sender.address();
+        let sender = transaction.sender();
         if tx.nonce < expected {
             return Ok(Err(MempoolError::NonceUsed {
                 sender,
@@ -219,7 +219,7 @@ impl Mempool {
 
     fn insert(&mut self, sequence: u64, transaction: CheckedTransaction) {
         let tx = transaction.transaction();
-        let (sender, nonce) = (tx.sender.address(), tx.nonce);
+        let (sender, nonce) = (transaction.sender(), tx.nonce);
         let (spends, unstakes) = amounts(&tx.payload);
         self.remove(&sender, nonce);
         self.bytes = self.bytes.saturating_add(transaction.bytes().len());
@@ -259,9 +259,8 @@ impl Mempool {
     pub(super) fn on_included(&mut self, included: &[CheckedTransaction], writes: &mut Vec<Write>) {
         let mut used: BTreeMap<Address, Nonce> = BTreeMap::new();
         for transaction in included {
-            let tx = transaction.transaction();
-            let highest = used.entry(tx.sender.address()).or_default();
-            *highest = tx.nonce.max(*highest);
+            let highest = used.entry(transaction.sender()).or_default();
+            *highest = transaction.transaction().nonce.max(*highest);
         }
         for (sender, highest) in used {
             let Some(waiting) = self.senders.get(&sender) else {
@@ -282,11 +281,10 @@ impl Mempool {
 
     /// Takes back what an orphaned block had included.
     pub(super) fn on_orphaned(&mut self, transaction: CheckedTransaction, writes: &mut Vec<Write>) {
-        let tx = transaction.transaction();
         let taken = self
             .senders
-            .get(&tx.sender.address())
-            .is_some_and(|w| w.by_nonce.contains_key(&tx.nonce));
+            .get(&transaction.sender())
+            .is_some_and(|w| w.by_nonce.contains_key(&transaction.transaction().nonce));
         if taken {
             return;
         }
@@ -366,8 +364,8 @@ impl Machine {
                 }
                 Err(error) => {
                     for (_, earlier) in added {
-                        let tx = earlier.transaction();
-                        self.mempool.remove(&tx.sender.address(), tx.nonce);
+                        self.mempool
+                            .remove(&earlier.sender(), earlier.transaction().nonce);
                     }
                     out.effects.push(Effect::Submitted(token, Err(error)));
                     return Ok(());
@@ -464,7 +462,7 @@ impl Mempool {
         view: &V,
         transaction: &CheckedTransaction,
     ) -> Result<Nonce, StorageError> {
-        let sender = transaction.transaction().sender.address();
+        let sender = transaction.sender();
         if let Some(waiting) = self.senders.get(&sender)
             && let (Some(first), Some(last)) = (
                 waiting.by_nonce.keys().next(),

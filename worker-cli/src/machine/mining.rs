@@ -3,16 +3,14 @@
 use super::chain::{Body, Node};
 use super::{ChainRead, Effect, Machine, Mined, Output, Token};
 use crate::storage::StorageError;
-use block_chain_common::block::{Block, BlockTemplate, CheckedBlock, build_block};
+use block_chain_common::block::{BlockTemplate, CheckedBlock, build_block};
 use block_chain_common::chain_spec::ProofSpec;
-use block_chain_common::codec::BoundedVec;
-use block_chain_common::hash::{BlockHash, TxId};
+use block_chain_common::hash::BlockHash;
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::keys::Signature;
 use block_chain_common::quantity::Timestamp;
 use block_chain_common::state::ApplyError;
 use block_chain_common::transaction::CheckedTransaction;
-use std::collections::BTreeMap;
 
 /// Users who may wait for a block at a time.
 const MAX_WAITERS: usize = 1_024;
@@ -92,14 +90,7 @@ impl Machine {
         (elapsed_ms, attempts): (u64, u64),
         out: &mut Output,
     ) {
-        let plain = transactions.iter().map(|tx| tx.transaction().clone()).collect();
-        let known: BTreeMap<TxId, CheckedTransaction> =
-            transactions.into_iter().map(|tx| (tx.id(), tx)).collect();
-        let block = Block {
-            header,
-            transactions: BoundedVec::new(plain).unwrap_or_default(),
-        };
-        let checked = CheckedBlock::check_with_known(block, self.spec.id(), |id| known.get(id).cloned());
+        let checked = CheckedBlock::assemble(header, transactions, self.spec.id());
         let extended = checked.map_err(|error| error.to_string()).and_then(|block| {
             match self.tip.extend(block.checked_header(), &self.spec) {
                 Ok((tip, _)) => Ok((block, tip)),

@@ -15,13 +15,15 @@ use block_chain_common::work::{Target, Work};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Inputs whose writes share one sync.
 const GROUP: usize = 512;
 /// How long a peer that broke a rule is left alone.
 const BAN: Duration = Duration::from_secs(60);
+/// How long nothing is written before the store is settled.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// What the chain's thread works on.
 pub(crate) enum Input {
@@ -59,6 +61,8 @@ struct Running {
     replies: HashMap<Token, Reply>,
     next_token: Token,
     searching: Option<Searching>,
+    /// Until the store was settled after it.
+    last_write: Option<Instant>,
 }
 
 impl ChainThread {
@@ -72,6 +76,7 @@ impl ChainThread {
             replies: HashMap::new(),
             next_token: 0,
             searching: None,
+            last_write: None,
         }
         .run()
     }
@@ -92,7 +97,7 @@ impl Running {
                     }
                     Input::Command(Command::Stop) => {
                         self.thread.shared.store.sync()?;
-                        return Ok(());
+                        return self.thread.shared.store.settle_and_wait();
                     }
                     Input::Command(command) => match self.begin(command)? {
                         Some(event) => event,
@@ -103,6 +108,10 @@ impl Running {
             }
             if wrote {
                 self.thread.shared.store.sync()?;
+                self.last_write = Some(Instant::now());
+            } else if self.last_write.is_some_and(|last| last.elapsed() > IDLE) {
+                self.last_write = None;
+                self.thread.shared.store.settle()?;
             }
             for effect in effects {
                 self.perform(effect);

@@ -95,23 +95,24 @@ impl FakeNode {
     pub(crate) fn grow(&self, blocks: u64, records: u64) {
         for _ in 0..blocks {
             let next = self.node.store().head().0.next();
-            let chain = self.node.chain_id();
-            let first = self
-                .node
-                .store()
-                .account(&self.key.public_key().address())
-                .unwrap();
-            let transactions = (0..records).map(|index| {
-                let payload = Payload::Put {
-                    key: RecordKey::new(format!("key-{next}-{index}").into_bytes()).unwrap(),
-                    value: RecordValue::new(format!("value-{next}-{index}").into_bytes()).unwrap(),
-                };
-                let nonce = Nonce::new(first.nonce.get() + index);
-                CheckedTransaction::check(Transaction::sign(chain, nonce, payload, &self.key), chain).unwrap()
-            });
-            let transactions: Vec<_> = transactions.collect();
-            append(&self.node, transactions);
+            let records = (0..records).map(|n| (format!("key-{next}-{n}"), format!("value-{next}-{n}")));
+            self.append(records.collect());
         }
+    }
+
+    /// Appends a block with these records.
+    pub(crate) fn append(&self, records: Vec<(String, String)>) {
+        let (chain, sender) = (self.node.chain_id(), self.key.public_key().address());
+        let first = self.node.store().account(&sender).unwrap().nonce.get();
+        let transactions = records.into_iter().zip(first..).map(|((key, value), nonce)| {
+            let payload = Payload::Put {
+                key: RecordKey::new(key.into_bytes()).unwrap(),
+                value: RecordValue::new(value.into_bytes()).unwrap(),
+            };
+            let signed = Transaction::sign(chain, Nonce::new(nonce), payload, &self.key);
+            CheckedTransaction::check(signed, chain).unwrap()
+        });
+        append(&self.node, transactions.collect());
     }
 
     /// Commits the first `size` blocks.

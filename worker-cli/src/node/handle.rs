@@ -222,6 +222,11 @@ impl NodeHandle {
         status
     }
 
+    /// Says where the HTTP interface listens.
+    pub(crate) fn set_api(&self, url: String) {
+        self.0.status.write().unwrap_or_else(PoisonError::into_inner).api = url;
+    }
+
     /// The peers that are connected.
     #[must_use]
     pub fn connected(&self) -> Vec<PublicKey> {

@@ -5,7 +5,6 @@ use super::handle::{HashesAnswer, Shared};
 use crate::machine::{Event, Message, serve};
 use crate::net::{NetEvent, Network};
 use block_chain_common::block::{Block, CheckedBlock, CheckedHeader};
-use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::header::Header;
 use block_chain_common::keys::PublicKey;
@@ -165,9 +164,15 @@ impl Inbound {
         let found: Option<Vec<CheckedTransaction>> = ids.iter().map(|id| self.known(id)).collect();
         match found {
             Some(transactions) => {
-                let transactions = transactions.iter().map(|tx| tx.transaction().clone()).collect();
-                let transactions = BoundedVec::new(transactions).unwrap_or_default();
-                self.check_block(peer, Block { header, transactions })
+                let hash = header.hash();
+                match CheckedBlock::assemble(header, transactions, self.shared.spec.id()) {
+                    Ok(checked) => Some(Event::Block(peer, Box::new(checked))),
+                    Err(error) => {
+                        self.network
+                            .drop_peer(&peer, &format!("block {hash}: {error}"), BAN);
+                        None
+                    }
+                }
             }
             None => match CheckedHeader::check(header, self.shared.spec.id()) {
                 Ok(checked) => Some(Event::Headers(peer, vec![checked])),

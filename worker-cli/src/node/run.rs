@@ -8,7 +8,7 @@ use super::router::Router;
 use crate::api::ApiServer;
 use crate::api::types::NodeStatus;
 use crate::coordinator::CoordinatorClient;
-use crate::dump::DumpControl;
+use crate::dump::{DatabaseUrl, DumpControl};
 use crate::identity::{WorkerFile, load_key, read_private};
 use crate::machine::{ChainRead as _, Event, Machine, Start};
 use crate::net::{NetConfig, NetEvent, Network};
@@ -40,6 +40,8 @@ pub struct NodeSettings {
     pub api: SocketAddr,
     /// Where peers are listened for.
     pub p2p: SocketAddr,
+    /// Copied to from the start, in place of a database that was named to a node that runs.
+    pub database: Option<DatabaseUrl>,
 }
 
 /// What a start finds and opens, before anything runs.
@@ -80,12 +82,6 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
     let dump = DumpControl::new(handle.clone());
     let (address, api) = ApiServer::start(handle, dump.clone(), settings.api, &settings.data_dir).await?;
     let url = format!("http://{address}");
-    shared
-        .status
-        .write()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .api
-        .clone_from(&url);
     let mut running = spawn(
         &opened,
         &shared,
@@ -94,7 +90,10 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
         (from_net, from_users),
         url.clone(),
     )?;
-    dump.resume();
+    match settings.database {
+        Some(url) => dump.keep_copying(url),
+        None => dump.resume(),
+    }
     tracing::info!(worker = %opened.worker.worker_id, api = url, "the node runs");
 
     let result = tokio::select! {

@@ -10,6 +10,7 @@ use block_chain_common::keys::Address;
 use block_chain_common::quantity::Height;
 use block_chain_common::state::{Account, LatticeHash, StateDelta, StateKey, StateValue, StateView};
 use block_chain_common::transaction::{CheckedTransaction, RecordKey, Transaction};
+use fjall::UserValue;
 
 impl StateView for Store {
     type Error = StorageError;
@@ -105,12 +106,24 @@ impl Store {
         let Some(hash) = self.hash_at(place.height)? else {
             return Ok(None);
         };
-        let found = self.get(
-            &self.inner.keyspaces.bodies,
-            &body_key(place.height, &hash, place.index),
-        )?;
+        // The part that begins at the transaction or last before it.
+        let (from, to) = (
+            body_key(place.height, &hash, 0),
+            body_key(place.height, &hash, place.index.saturating_add(1)),
+        );
+        let Some(guard) = self.range(&self.inner.keyspaces.bodies, &from, &to).next_back() else {
+            return Ok(None);
+        };
+        let (key, part) = guard
+            .into_inner()
+            .map_err(|error| db_error("read", &self.inner.dir, &error))?;
+        let first = key
+            .last_chunk::<4>()
+            .map_or(0, |first| u32::from_be_bytes(*first));
+        let skipped = usize::try_from(place.index.saturating_sub(first)).unwrap_or(usize::MAX);
+        let found = Part::new(part, place.height).nth(skipped);
         found
-            .map(|bytes| decode_transaction(&bytes, place.height))
+            .map(|bytes| decode_transaction(&bytes?, place.height))
             .transpose()
     }
 
@@ -120,13 +133,8 @@ impl Store {
         height: Height,
         hash: &BlockHash,
     ) -> impl Iterator<Item = Result<Transaction, StorageError>> + use<> {
-        let (from, to) = (body_key(height, hash, 0), body_key(height, hash, u32::MAX));
-        let dir = self.inner.dir.clone();
-        self.range(&self.inner.keyspaces.bodies, &from, &to)
-            .map(move |guard| {
-                let bytes = guard.value().map_err(|error| db_error("read", &dir, &error))?;
-                decode_transaction(&bytes, height)
-            })
+        self.encoded_transactions(height, hash)
+            .map(move |bytes| decode_transaction(&bytes?, height))
     }
 
     /// The ids of a block's transactions, in order.
@@ -134,16 +142,28 @@ impl Store {
     /// # Errors
     /// Where reading fails.
     pub fn transaction_ids(&self, height: Height, hash: &BlockHash) -> Result<Vec<TxId>, StorageError> {
-        let (from, to) = (body_key(height, hash, 0), body_key(height, hash, u32::MAX));
-        let entries = self.range(&self.inner.keyspaces.bodies, &from, &to);
-        entries
-            .map(|guard| {
-                let bytes = guard
-                    .value()
-                    .map_err(|error| db_error("read", &self.inner.dir, &error))?;
-                Ok(TxId::from_bytes(sha256(&[&bytes])))
-            })
+        self.encoded_transactions(height, hash)
+            .map(|bytes| Ok(TxId::from_bytes(sha256(&[&bytes?]))))
             .collect()
+    }
+
+    /// A block's transactions as they are stored; no more than one part of it is in memory.
+    fn encoded_transactions(
+        &self,
+        height: Height,
+        hash: &BlockHash,
+    ) -> impl Iterator<Item = Result<Vec<u8>, StorageError>> + use<> {
+        let (from, to) = (body_key(height, hash, 0), body_key(height, hash, u32::MAX));
+        let dir = self.inner.dir.clone();
+        self.range(&self.inner.keyspaces.bodies, &from, &to)
+            .flat_map(move |guard| {
+                let part = guard.value().map_err(|error| db_error("read", &dir, &error));
+                let (part, failed) = match part {
+                    Ok(part) => (Some(Part::new(part, height)), None),
+                    Err(error) => (None, Some(Err(error))),
+                };
+                part.into_iter().flatten().chain(failed)
+            })
     }
 
     /// Where a key's current value was set.
@@ -165,6 +185,9 @@ impl Store {
     /// # Errors
     /// Where reading fails.
     pub fn record_history(&self, key: &RecordKey, limit: usize) -> Result<Vec<Place>, StorageError> {
+        let Some(current) = self.record(key)? else {
+            return Ok(Vec::new());
+        };
         let digest = sha256(&[key.as_slice()]);
         let from = key_history_key(
             &digest,
@@ -173,18 +196,13 @@ impl Store {
                 index: 0,
             },
         );
-        let to = key_history_key(
-            &digest,
-            Place {
-                height: Height::new(u64::MAX),
-                index: u32::MAX,
-            },
-        );
-        let entries = self
-            .range(&self.inner.keyspaces.key_history, &from, &to)
+        let earlier = self
+            .range(
+                &self.inner.keyspaces.key_history,
+                &from,
+                &key_history_key(&digest, current),
+            )
             .rev()
-            .take(limit);
-        entries
             .map(|guard| {
                 let name = guard
                     .key()
@@ -200,8 +218,8 @@ impl Store {
                         })
                     });
                 place.ok_or_else(|| StorageError::damaged("an entry of the key history"))
-            })
-            .collect()
+            });
+        std::iter::once(Ok(current)).chain(earlier).take(limit).collect()
     }
 
     /// What an address has.
@@ -312,6 +330,53 @@ pub(super) fn history_key(place: NodePlace) -> [u8; 9] {
     let mut key = [place.level; 9];
     key[1..].copy_from_slice(&place.index.to_be_bytes());
     key
+}
+
+/// Puts a transaction's encoding at the end of a part of a body: its length (u32, little-endian), then its bytes.
+pub(super) fn append_to_part(part: &mut Vec<u8>, encoded: &[u8]) {
+    // A transaction has at most 1.1 MiB.
+    let length = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
+    part.extend_from_slice(&length.to_le_bytes());
+    part.extend_from_slice(encoded);
+}
+
+/// The encodings in a part of a body, in order. What does not fit its lengths is damage, told once.
+struct Part {
+    bytes: UserValue,
+    at: usize,
+    height: Height,
+}
+
+impl Part {
+    const fn new(bytes: UserValue, height: Height) -> Self {
+        Self { bytes, at: 0, height }
+    }
+
+    fn next_end(&self) -> Option<(usize, usize)> {
+        let length = self.bytes.get(self.at..)?.first_chunk::<4>()?;
+        let from = self.at.checked_add(length.len())?;
+        let end = from.checked_add(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        (end <= self.bytes.len()).then_some((from, end))
+    }
+}
+
+impl Iterator for Part {
+    type Item = Result<Vec<u8>, StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.bytes.len() {
+            return None;
+        }
+        let Some((from, end)) = self.next_end() else {
+            self.at = self.bytes.len();
+            let height = self.height;
+            return Some(Err(StorageError::damaged(format!(
+                "a part of block {height} ends within a transaction"
+            ))));
+        };
+        self.at = end;
+        self.bytes.get(from..end).map(|bytes| Ok(bytes.to_vec()))
+    }
 }
 
 fn decode_transaction(bytes: &[u8], height: Height) -> Result<Transaction, StorageError> {

@@ -3,13 +3,13 @@
 //! Invariant: only what follows from checked blocks of the chain is written, and only where the chain is still the one
 //! that was checked; a block connected or undone meanwhile is never overwritten.
 
-use super::read::{COMMITTED, FINAL, checkpoint_key, history_key, key_history_key};
+use super::read::{COMMITTED, FINAL, checkpoint_key, history_key};
 use super::scratch::ScratchState;
-use super::write::{bytes, put_body, put_key};
+use super::write::{bytes, history_name, put_body, put_index};
 use super::{StorageError, Store, StoredCheckpoint, db_error, decode};
 use crate::machine::{ChainRead as _, Place, StoredHeader};
 use block_chain_common::block::{ChainTip, CheckedBlock, CompletedNodes};
-use block_chain_common::hash::{BlockHash, sha256};
+use block_chain_common::hash::BlockHash;
 use block_chain_common::state::{LatticeHash, StateKey};
 use block_chain_common::transaction::RecordKey;
 use fjall::PersistMode;
@@ -42,13 +42,25 @@ impl StateDifference {
 }
 
 impl Store {
-    /// Whether the history of a key leads to a place.
+    /// Whether the history of a key leads to a place whose value was replaced.
     ///
     /// # Errors
     /// Where reading fails.
     pub fn has_key_history(&self, key: &RecordKey, place: Place) -> Result<bool, StorageError> {
-        let name = key_history_key(&sha256(&[key.as_slice()]), place);
+        let name = history_name(key, place);
         Ok(self.get(&self.inner.keyspaces.key_history, &name)?.is_some())
+    }
+
+    /// Puts a place back into the history of a key, synced.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn restore_key_history(&self, key: &RecordKey, place: Place) -> Result<(), StorageError> {
+        let mut batch = self.inner.db.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.inner.keyspaces.key_history, history_name(key, place), []);
+        batch
+            .commit()
+            .map_err(|error| db_error("write", &self.inner.dir, &error))
     }
 
     /// The checkpoints stored for a size: committed, final.
@@ -167,16 +179,9 @@ impl Store {
         };
         batch.insert(&keyspaces.headers, *hash.as_bytes(), bytes(&stored));
         // A batch has no order of its own: nothing is removed that is also written.
-        self.remove_body(&mut batch, (height, &hash), block.header().transaction_count)?;
-        put_body(&mut batch, keyspaces, height, &hash, block.transactions());
-        for (transaction, index) in block.transactions().iter().zip(0_u32..) {
-            let place = Place { height, index };
-            batch.insert(&keyspaces.tx_index, *transaction.id().as_bytes(), bytes(&place));
-            if let Some(key) = put_key(transaction) {
-                let name = key_history_key(&sha256(&[key.as_slice()]), place);
-                batch.insert(&keyspaces.key_history, name, []);
-            }
-        }
+        let kept = put_body(&mut batch, keyspaces, height, &hash, block.transactions());
+        self.remove_body(&mut batch, (height, &hash), &kept)?;
+        put_index(&mut batch, keyspaces, height, block.transactions());
         for (place, node) in nodes {
             batch.insert(&keyspaces.history, history_key(*place), *node);
         }
@@ -197,8 +202,33 @@ impl Store {
 impl Store {
     /// Turns one bit over in the middle of the value of the first entry whose key fits; an empty value's entry is removed.
     pub(crate) fn damage(&self, keyspace: &str, fits: impl Fn(&[u8]) -> bool) {
+        let keyspace = self.keyspace(keyspace);
+        let mut entries = keyspace.iter().map(|guard| guard.into_inner().unwrap());
+        let (key, value) = entries.find(|(key, _)| fits(key)).expect("an entry to damage");
+        let mut value = value.to_vec();
+        let middle = value.len() / 2;
+        match value.get_mut(middle) {
+            Some(byte) => {
+                *byte ^= 1;
+                keyspace.insert(key, value).unwrap();
+            }
+            None => keyspace.remove(key).unwrap(),
+        }
+    }
+
+    /// Takes the last byte from the value of the first entry whose key fits.
+    pub(crate) fn cut(&self, keyspace: &str, fits: impl Fn(&[u8]) -> bool) {
+        let keyspace = self.keyspace(keyspace);
+        let mut entries = keyspace.iter().map(|guard| guard.into_inner().unwrap());
+        let (key, value) = entries.find(|(key, _)| fits(key)).expect("an entry to cut");
+        let mut value = value.to_vec();
+        value.pop();
+        keyspace.insert(key, value).unwrap();
+    }
+
+    fn keyspace(&self, name: &str) -> &fjall::Keyspace {
         let keyspaces = &self.inner.keyspaces;
-        let keyspace = match keyspace {
+        match name {
             "meta" => &keyspaces.meta,
             "headers" => &keyspaces.headers,
             "heights" => &keyspaces.heights,
@@ -211,17 +241,6 @@ impl Store {
             "mempool" => &keyspaces.mempool,
             "checkpoints" => &keyspaces.checkpoints,
             other => panic!("there is no keyspace {other}"),
-        };
-        let mut entries = keyspace.iter().map(|guard| guard.into_inner().unwrap());
-        let (key, value) = entries.find(|(key, _)| fits(key)).expect("an entry to damage");
-        let mut value = value.to_vec();
-        let middle = value.len() / 2;
-        match value.get_mut(middle) {
-            Some(byte) => {
-                *byte ^= 1;
-                keyspace.insert(key, value).unwrap();
-            }
-            None => keyspace.remove(key).unwrap(),
         }
     }
 }

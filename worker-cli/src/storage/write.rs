@@ -1,6 +1,6 @@
 //! Writing the store: each batch is atomic, and refused whole where it does not follow from what is stored.
 
-use super::read::{COMMITTED, FINAL, body_key, checkpoint_key, history_key, key_history_key};
+use super::read::{COMMITTED, FINAL, append_to_part, body_key, checkpoint_key, history_key, key_history_key};
 use super::{Cached, FORMAT, Head, Keyspaces, StorageError, Store, StoredCheckpoint, db_error};
 use crate::machine::{ChainRead, Place, StoredHeader, Write};
 use block_chain_common::block::ConnectedBlock;
@@ -9,14 +9,17 @@ use block_chain_common::hash::{BlockHash, sha256};
 use block_chain_common::history::NodePlace;
 use block_chain_common::merkle::leaf_hash;
 use block_chain_common::quantity::Height;
-use block_chain_common::state::{Change, LatticeHash, StateDelta};
+use block_chain_common::state::{Change, LatticeHash, StateDelta, StateKey, StateValue};
 use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey};
 use block_chain_common::work::Work;
 use borsh::BorshSerialize;
 use fjall::{Database, OwnedWriteBatch, PersistMode};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+
+/// When a part of a block's body is full: a few dozen of these are a block, and one is read to find a transaction.
+const PART_BYTES: usize = 32 * 1_024;
 
 /// Writes the genesis block into an empty database, synced.
 pub(super) fn create(db: &Database, keyspaces: &Keyspaces, spec: &CheckedSpec) -> fjall::Result<Head> {
@@ -42,9 +45,9 @@ pub(super) fn create(db: &Database, keyspaces: &Keyspaces, spec: &CheckedSpec) -
             work: Work::ZERO,
         }),
     );
-    for change in spec.genesis_state().changes() {
-        put_state(&mut batch, keyspaces, change, change.after.as_ref());
-    }
+    put_state(&mut batch, keyspaces, spec.genesis_state(), |change| {
+        change.after.as_ref()
+    });
     batch.insert(
         &keyspaces.meta,
         "state_hash",
@@ -90,19 +93,21 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a block's transactions from an index on.
+    /// Removes a block's transactions, but for the parts whose keys are given.
     pub(super) fn remove_body(
         &self,
         batch: &mut OwnedWriteBatch,
         (height, hash): (Height, &BlockHash),
-        first: u32,
+        kept: &BTreeSet<[u8; 44]>,
     ) -> Result<(), StorageError> {
-        let (from, to) = (body_key(height, hash, first), body_key(height, hash, u32::MAX));
+        let (from, to) = (body_key(height, hash, 0), body_key(height, hash, u32::MAX));
         for guard in self.range(&self.inner.keyspaces.bodies, &from, &to) {
             let key = guard
                 .key()
                 .map_err(|error| db_error("read", &self.inner.dir, &error))?;
-            batch.remove(&self.inner.keyspaces.bodies, key);
+            if !kept.iter().any(|kept| *kept == *key) {
+                batch.remove(&self.inner.keyspaces.bodies, key);
+            }
         }
         Ok(())
     }
@@ -206,22 +211,15 @@ impl Batch<'_> {
             .insert(&self.keyspaces.headers, *hash.as_bytes(), bytes(&stored));
         self.batch
             .insert(&self.keyspaces.heights, height.to_key(), *hash.as_bytes());
-        for (transaction, index) in block.transactions().iter().zip(0_u32..) {
-            let place = Place { height, index };
-            self.batch.insert(
-                &self.keyspaces.tx_index,
-                *transaction.id().as_bytes(),
-                bytes(&place),
-            );
-            if let Some(key) = put_key(transaction) {
-                let digest = sha256(&[key.as_slice()]);
-                self.batch
-                    .insert(&self.keyspaces.key_history, key_history_key(&digest, place), []);
-            }
+        put_index(&mut self.batch, self.keyspaces, height, block.transactions());
+        let payloads = block.transactions().iter().map(|tx| &tx.transaction().payload);
+        for (key, place) in superseded(height, payloads, connected.delta()) {
+            self.batch
+                .insert(&self.keyspaces.key_history, history_name(key, place), []);
         }
-        for change in connected.delta().changes() {
-            put_state(&mut self.batch, self.keyspaces, change, change.after.as_ref());
-        }
+        put_state(&mut self.batch, self.keyspaces, connected.delta(), |change| {
+            change.after.as_ref()
+        });
         for (place, node) in connected.history_nodes() {
             self.batch
                 .insert(&self.keyspaces.history, history_key(*place), *node);
@@ -251,20 +249,19 @@ impl Batch<'_> {
         }
         let lost = || StorageError::damaged(format!("block {height} is missing"));
         let stored = self.store.header(hash)?.ok_or_else(lost)?;
-        for (transaction, index) in self.store.stream_transactions(height, hash).zip(0_u32..) {
-            let transaction = transaction?;
+        let transactions = self.store.stream_transactions(height, hash);
+        let transactions = transactions.collect::<Result<Vec<_>, _>>()?;
+        for transaction in &transactions {
             self.batch
                 .remove(&self.keyspaces.tx_index, *transaction.id().as_bytes());
-            if let Payload::Put { key, .. } = &transaction.payload {
-                let digest = sha256(&[key.as_slice()]);
-                let place = Place { height, index };
-                self.batch
-                    .remove(&self.keyspaces.key_history, key_history_key(&digest, place));
-            }
         }
-        for change in delta.changes() {
-            put_state(&mut self.batch, self.keyspaces, change, change.before.as_ref());
+        for (key, place) in superseded(height, transactions.iter().map(|tx| &tx.payload), delta) {
+            self.batch
+                .remove(&self.keyspaces.key_history, history_name(key, place));
         }
+        put_state(&mut self.batch, self.keyspaces, delta, |change| {
+            change.before.as_ref()
+        });
         self.batch.remove(&self.keyspaces.undo, *hash.as_bytes());
         self.batch.remove(&self.keyspaces.heights, height.to_key());
         self.batch
@@ -326,7 +323,8 @@ impl Batch<'_> {
             return Ok(());
         }
         self.batch.remove(&self.keyspaces.headers, *hash.as_bytes());
-        self.store.remove_body(&mut self.batch, (height, &hash), 0)
+        self.store
+            .remove_body(&mut self.batch, (height, &hash), &BTreeSet::new())
     }
 
     fn set_head(&mut self, head: Head, state_hash: &LatticeHash) {
@@ -337,38 +335,91 @@ impl Batch<'_> {
     }
 }
 
+/// Stores a block's transactions in parts: one entry a transaction would cost the tree several times as much. Gives the
+/// parts' keys.
 pub(super) fn put_body(
     batch: &mut OwnedWriteBatch,
     keyspaces: &Keyspaces,
     height: Height,
     hash: &BlockHash,
     transactions: &[CheckedTransaction],
+) -> BTreeSet<[u8; 44]> {
+    let mut keys = BTreeSet::new();
+    let mut first = 0_u32;
+    let mut part = Vec::new();
+    for (transaction, next) in transactions.iter().zip(1_u32..) {
+        append_to_part(&mut part, transaction.bytes());
+        if part.len() >= PART_BYTES || usize::try_from(next) == Ok(transactions.len()) {
+            let key = body_key(height, hash, first);
+            batch.insert(&keyspaces.bodies, key, std::mem::take(&mut part));
+            keys.insert(key);
+            first = next;
+        }
+    }
+    keys
+}
+
+/// In the order of the ids: neighbours are then inserted one after the other, which is several times as fast.
+pub(super) fn put_index(
+    batch: &mut OwnedWriteBatch,
+    keyspaces: &Keyspaces,
+    height: Height,
+    transactions: &[CheckedTransaction],
 ) {
-    for (transaction, index) in transactions.iter().zip(0_u32..) {
-        batch.insert(
-            &keyspaces.bodies,
-            body_key(height, hash, index),
-            transaction.bytes(),
-        );
+    let numbered = transactions.iter().zip(0_u32..);
+    let mut ids: Vec<_> = numbered.map(|(tx, index)| (*tx.id().as_bytes(), index)).collect();
+    ids.sort_unstable();
+    for (id, index) in ids {
+        batch.insert(&keyspaces.tx_index, id, bytes(&Place { height, index }));
     }
 }
 
+/// Where values were set that a block replaces, those that it sets and replaces itself among them.
+pub(crate) fn superseded<'a>(
+    height: Height,
+    payloads: impl DoubleEndedIterator<Item = &'a Payload> + ExactSizeIterator,
+    delta: &'a StateDelta,
+) -> Vec<(&'a RecordKey, Place)> {
+    let mut found = Vec::new();
+    for change in delta.changes() {
+        if let (StateKey::Record(key), Some(StateValue::Record(before))) = (&change.key, &change.before) {
+            let (height, index) = (before.height, before.index);
+            found.push((key, Place { height, index }));
+        }
+    }
+    let mut current = HashSet::new();
+    let last = u32::try_from(payloads.len()).unwrap_or(u32::MAX);
+    for (payload, index) in payloads.rev().zip((0..last).rev()) {
+        if let Payload::Put { key, .. } = payload
+            && !current.insert(key.as_slice())
+        {
+            found.push((key, Place { height, index }));
+        }
+    }
+    found
+}
+
+pub(super) fn history_name(key: &RecordKey, place: Place) -> [u8; 44] {
+    key_history_key(&sha256(&[key.as_slice()]), place)
+}
+
+/// In the order of the stored names, as [`put_index`].
 fn put_state(
     batch: &mut OwnedWriteBatch,
     keyspaces: &Keyspaces,
-    change: &Change,
-    value: Option<&block_chain_common::state::StateValue>,
+    delta: &StateDelta,
+    value: impl Fn(&Change) -> Option<&StateValue>,
 ) {
-    match value {
-        Some(value) => batch.insert(&keyspaces.state, bytes(&change.key), bytes(value)),
-        None => batch.remove(&keyspaces.state, bytes(&change.key)),
-    }
-}
-
-pub(super) fn put_key(transaction: &CheckedTransaction) -> Option<&RecordKey> {
-    match &transaction.transaction().payload {
-        Payload::Put { key, .. } => Some(key),
-        _ => None,
+    let changes = delta.changes().iter();
+    let mut entries: Vec<_> = changes
+        .map(|change| (bytes(&change.key), value(change).map(bytes)))
+        .collect();
+    entries.sort_unstable();
+    for (name, value) in entries {
+        match value {
+            Some(value) => batch.insert(&keyspaces.state, name, value),
+            None => batch.remove(&keyspaces.state, name),
+        }
     }
 }
 

@@ -1,0 +1,143 @@
+//! What the interface refuses, and how it says so.
+
+use super::*;
+
+#[actix_web::test]
+async fn what_changes_something_needs_the_cookie() {
+    let served = Served::start().await;
+    let host = served.address;
+    let paths = [
+        "/v1/records",
+        "/v1/transactions",
+        "/v1/mine",
+        "/v1/check",
+        "/v1/dump",
+        "/v1/dump/stop",
+    ];
+    let paths = paths
+        .into_iter()
+        .chain(["/v1/disconnect", "/v1/stop", "/nowhere"]);
+    for path in paths {
+        for cookie in ["", "Bearer ", "Bearer wrong", &served.cookie] {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: {cookie}\r\ncontent-length: 0\r\n\r\n"
+            );
+            let answer = served.raw(request.as_bytes()).await;
+            assert_eq!(answer.refusal("cookie"), (401, "forbidden".to_owned()), "{path}");
+        }
+    }
+    for host in ["evil.example", "evil.example:80", "127.0.0.1:1", "10.0.0.1"] {
+        let request = format!("GET /v1/status HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let answer = served.raw(request.as_bytes()).await;
+        assert_eq!(answer.refusal("another host"), (403, "wrong_host".to_owned()));
+    }
+    let answer = served.raw(b"GET /v1/status HTTP/1.0\r\n\r\n").await;
+    assert_eq!(answer.refusal("another host").0, 403);
+}
+
+#[actix_web::test]
+async fn bodies_have_a_limit_that_is_named() {
+    let served = Served::start().await;
+    let (host, cookie, limit) = (served.address, &served.cookie, MAX_REQUEST_BYTES.to_string());
+    for path in ["/v1/transactions", "/v1/records", "/v1/mine", "/v1/check"] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {cookie}\r\n"
+        );
+        let announced = format!("{head}content-length: {}\r\n\r\n", MAX_REQUEST_BYTES + 1);
+        let answer = served.raw(announced.as_bytes()).await;
+        assert_eq!(answer.refusal(&limit), (413, "too_large".to_owned()), "{path}");
+    }
+    let head = format!(
+        "POST /v1/transactions HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\nauthorization: Bearer {cookie}\r\n\
+         transfer-encoding: chunked\r\n\r\n"
+    );
+    let mut request = head.into_bytes();
+    let chunk = vec![b' '; 1 << 20];
+    for _ in 0..17 {
+        request.extend_from_slice(b"100000\r\n");
+        request.extend_from_slice(&chunk);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let mut first = [0_u8; 12];
+    // Read while it is sent: the refusal may come before the end.
+    let (_, read) = tokio::join!(writer.write_all(&request), reader.read_exact(&mut first));
+    assert!(read.is_ok());
+    assert_eq!(first, *b"HTTP/1.1 413");
+}
+
+#[actix_web::test]
+async fn malformed_batches_are_refused_whole() {
+    let served = Served::start().await;
+    let good = batch(&[served.message(0, b"one"), served.message(1, b"two")]);
+    let mut forged = good.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut longer = good.clone();
+    longer.push(0);
+    let many = [u32::MAX.to_le_bytes().as_slice(), &good[4..]].concat();
+    let huge = [1_u32.to_le_bytes(), u32::MAX.to_le_bytes()].concat();
+    let table: [(&[u8], &str); 8] = [
+        (b"", "ends within"),
+        (&[0; 4], "0 transactions"),
+        (&good[..good.len() - 1], "ends within"),
+        (&longer, "1 bytes are left over"),
+        (&many, "ends within"),
+        (&huge, "ends within"),
+        (&forged, "transaction 1"),
+        (b"\x01\0\0\0\x03\0\0\0abc", "transaction 0"),
+    ];
+    for (body, word) in table {
+        let answer = served
+            .post_as("/v1/transactions", "application/octet-stream", body)
+            .await;
+        assert_eq!(answer.refusal(word).0, 400);
+    }
+    let waiting: MempoolView = served.get("/v1/mempool").await.json();
+    assert_eq!(waiting.count, 0);
+}
+
+#[actix_web::test]
+async fn what_is_malformed_or_unknown_is_named() {
+    let served = Served::start().await;
+    let unknown = "ab".repeat(32);
+    let table = [
+        ("/v1/transactions/xyz", 400, ""),
+        (&*format!("/v1/transactions/{unknown}"), 404, &*unknown),
+        ("/v1/receipts/xyz", 400, ""),
+        (&*format!("/v1/receipts/{unknown}"), 404, &*unknown),
+        ("/v1/blocks/7", 404, "7"),
+        ("/v1/blocks/-1", 400, ""),
+        ("/v1/blocks/99999999999999999999999", 400, ""),
+        (&*format!("/v1/blocks/{unknown}"), 404, &*unknown),
+        ("/v1/blocks?from=x", 400, "query"),
+        ("/v1/blocks?form=1", 400, "form"),
+        ("/v1/mempool?limit=-1", 400, "query"),
+        ("/v1/record", 400, "key"),
+        ("/v1/record?key=", 400, "key"),
+        ("/v1/record?key=none", 404, "none"),
+        ("/v1/accounts/nobody", 400, ""),
+        ("/blocks/abc", 400, "path"),
+        ("/blocks/9", 404, "9"),
+        ("/find?q=none", 404, "none"),
+        ("/find", 400, "q"),
+        ("/v1/nowhere", 404, "/v1/nowhere"),
+        ("/v1/transactions/%ff%fe", 400, ""),
+    ];
+    for (path, status, word) in table {
+        assert_eq!(served.get(path).await.refusal(word).0, status, "{path}");
+    }
+    for (path, body, word) in [
+        ("/v1/records", "{", "body"),
+        ("/v1/records", "{\"records\":[]}", "0 records"),
+        ("/v1/records", "{\"records\":[[\"\",\"v\"]]}", "record 0"),
+        ("/v1/transactions", "{\"transactions\":[\"zz\"]}", "transaction 0"),
+        ("/v1/mine", "[", "body"),
+        ("/v1/check", "{\"repair\":3}", "body"),
+        ("/v1/dump", "{\"db_url\":\"nonsense\"}", ""),
+    ] {
+        let answer = served.post_as(path, "application/json", body.as_bytes()).await;
+        assert_eq!(answer.refusal(word).0, 400, "{path} {body}");
+    }
+}

@@ -1,0 +1,139 @@
+//! What a block leaves in the store, and that nothing of it is left when it is undone.
+
+use crate::machine::{ChainRead as _, Place, Write};
+use crate::node::fake::FakeNode;
+use crate::storage::Store;
+use block_chain_common::quantity::Height;
+use block_chain_common::transaction::{Payload, RecordKey, Transaction};
+
+/// Each record's value; together they fill several parts of a body, and one alone is larger than a part.
+const SIZES: [usize; 7] = [10, 20_000, 20_000, 5, 70_000, 0, 300];
+
+fn key(name: &str) -> RecordKey {
+    RecordKey::new(name.as_bytes().to_vec()).unwrap()
+}
+
+fn place(height: u64, index: u32) -> Place {
+    Place {
+        height: Height::new(height),
+        index,
+    }
+}
+
+fn value_length(transaction: &Transaction) -> usize {
+    match &transaction.payload {
+        Payload::Put { value, .. } => value.as_slice().len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn grown(blocks: &[&[(&str, &str)]]) -> FakeNode {
+    let fake = FakeNode::start();
+    for records in blocks {
+        let records = records
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        fake.append(records.collect());
+    }
+    fake
+}
+
+fn undo_head(store: &Store) {
+    let (_, hash) = store.head();
+    let delta = store.undo(&hash).unwrap().unwrap();
+    let hash_before = delta.hash_before();
+    let undone = Write::Disconnect {
+        hash,
+        delta,
+        hash_before,
+    };
+    store.apply(&[undone]).unwrap();
+}
+
+#[tokio::test]
+async fn every_transaction_is_found_in_a_body_of_several_parts() {
+    let fake = FakeNode::start();
+    let records = SIZES.iter().enumerate();
+    fake.append(
+        records
+            .map(|(n, size)| (format!("key-{n}"), "v".repeat(*size)))
+            .collect(),
+    );
+    let store = fake.node.store();
+    let (height, hash) = store.head();
+    let all = store.transactions(&hash).unwrap().unwrap();
+    assert_eq!(all.iter().map(value_length).collect::<Vec<_>>(), SIZES);
+    let ids = store.transaction_ids(height, &hash).unwrap();
+    for ((transaction, id), index) in all.iter().zip(&ids).zip(0_u32..) {
+        let found = place(height.get(), index);
+        assert_eq!(transaction.id(), *id);
+        assert_eq!(store.place(id).unwrap(), Some(found));
+        assert_eq!(store.transaction(found).unwrap().as_ref(), Some(transaction));
+    }
+    let beyond = place(height.get(), u32::try_from(SIZES.len()).unwrap());
+    assert_eq!(store.transaction(beyond).unwrap(), None);
+    assert_eq!(store.transaction(place(height.get(), u32::MAX)).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_damaged_part_is_told() {
+    let fake = grown(&[&[("a", "1"), ("b", "2")]]);
+    let store = fake.node.store();
+    let (height, hash) = store.head();
+    store.cut("bodies", |key| key.starts_with(&height.to_key()));
+    let error = store.transactions(&hash).unwrap_err().to_string();
+    assert!(error.contains("ends within a transaction"), "{error}");
+    let error = store.transaction(place(height.get(), 1)).unwrap_err().to_string();
+    assert!(error.contains("block 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_keys_history_has_every_value_once_and_none_that_was_undone() {
+    let blocks: [&[(&str, &str)]; 3] = [
+        &[("k", "1"), ("other", "1")],
+        &[("k", "2"), ("k", "3")],
+        &[("other", "2"), ("k", "4")],
+    ];
+    let fake = grown(&blocks);
+    let store = fake.node.store();
+    let history = |limit| store.record_history(&key("k"), limit).unwrap();
+    let all = [place(3, 1), place(2, 1), place(2, 0), place(1, 0)];
+    assert_eq!(history(100), all);
+    assert_eq!(history(2), all[..2], "newest first");
+    undo_head(store);
+    assert_eq!(history(100), all[1..]);
+    assert_eq!(store.record_history(&key("other"), 9).unwrap(), [place(1, 1)]);
+    undo_head(store);
+    assert_eq!(history(100), all[3..]);
+    undo_head(store);
+    assert_eq!(history(100), []);
+    assert_eq!(
+        store.inner.keyspaces.key_history.iter().count(),
+        0,
+        "nothing is left behind"
+    );
+    assert_eq!(store.inner.keyspaces.tx_index.iter().count(), 0);
+    assert_eq!(store.record(&key("k")).unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_settled_is_still_there() {
+    let fake = FakeNode::start();
+    // More than may stay unflushed.
+    for block in 0..8 {
+        fake.append(vec![(format!("key-{block}"), "v".repeat(900_000))]);
+    }
+    let store = fake.node.store();
+    store.settle_and_wait().unwrap();
+    assert!(
+        store.inner.db.write_buffer_size() < super::IDLE_BYTES,
+        "it was moved into tables"
+    );
+    let (height, hash) = store.head();
+    assert_eq!(height, Height::new(8));
+    assert_eq!(
+        value_length(&store.transactions(&hash).unwrap().unwrap()[0]),
+        900_000
+    );
+    assert_eq!(store.record(&key("key-0")).unwrap(), Some(place(1, 0)));
+}
