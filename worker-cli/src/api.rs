@@ -117,6 +117,8 @@ impl ApiServer {
         let state = web::Data::new(state);
         let server = HttpServer::new(move || routes::app(state.clone()));
         let server = server.workers(WORKERS).shutdown_timeout(1).disable_signals();
+        // A client that leaves ends what was done for it: a search for a block must not outlive who asked for it.
+        let server = server.h1_allow_half_closed(false);
         let server = server
             .listen(listener)
             .map_err(|source| ApiStartError::Bind { bind, source })?

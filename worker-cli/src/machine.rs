@@ -64,7 +64,7 @@ pub enum Event {
     /// A user asks for a block now.
     Mine(Token),
     /// The user no longer waits.
-    StopMining(Token),
+    StopMining(Vec<Token>),
     /// The search found a nonce.
     Found(FoundNonce),
     /// What the coordinator says.
@@ -226,7 +226,7 @@ impl Machine {
             Event::Transactions(_, transactions) => self.on_transactions(read, transactions, &mut out)?,
             Event::Submit(token, transactions) => self.on_submit(read, token, transactions, &mut out)?,
             Event::Mine(token) => self.on_mine(token, &mut out),
-            Event::StopMining(token) => self.on_stop_mining(token, &mut out),
+            Event::StopMining(tokens) => self.on_stop_mining(&tokens),
             Event::Found(found) => self.on_found(found, &mut out),
             Event::View(view) => self.on_view(*view, now, &mut out),
             Event::Committed(outcome) => self.on_committed(outcome, now, &mut out),

@@ -37,7 +37,8 @@ fn run(dir: &Path, words: &[&str]) -> Output {
 /// Exit code, what standard error says; standard output is empty, and there is one `error:` line.
 fn refused(output: &Output, what: &str) -> (i32, String) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(said.matches("error:").count(), 1, "{what}: {said}");
+    let errors = said.lines().filter(|line| line.starts_with("error:"));
+    assert_eq!(errors.count(), 1, "{what}: {said}");
     assert!(!said.contains("panicked"), "{what}: {said}");
     assert!(output.stdout.is_empty(), "{what}: {:?}", output.stdout);
     (output.status.code().unwrap(), said)

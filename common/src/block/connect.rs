@@ -316,6 +316,9 @@ pub fn connect_block<V: StateView>(
     let header = block.header();
     check_not_ahead(header.timestamp, now)?;
     let mut executor = Executor::new(view, spec.spec(), header.height, state_hash);
+    executor
+        .read_ahead(block.transactions())
+        .map_err(|error| ConnectError::Transaction { index: 0, error })?;
     for (index, transaction) in block.transactions().iter().enumerate() {
         let place = u32::try_from(index).unwrap_or(u32::MAX);
         executor

@@ -114,6 +114,14 @@ impl Node {
         (field("VmRSS:"), field("VmHWM:"))
     }
 
+    /// Bytes that the node's process has written so far, to files and sockets.
+    pub(crate) fn written(&self) -> u64 {
+        let pid = self.status()["pid"].as_u64().expect("a process");
+        let text = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("Linux");
+        let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+        line.expect("a field").parse().expect("a number")
+    }
+
     /// Stops the node's process, and waits until it is gone.
     pub(crate) fn stop(&self) {
         let pid = self.status()["pid"].as_u64().expect("a process");

@@ -19,7 +19,7 @@ pub(crate) fn run(count: usize) {
     let mut newcomer = network.node("newcomer");
     newcomer.wait("height", height);
     let took = started.elapsed();
-    let (_, peak) = newcomer.memory();
+    let ((_, peak), written) = (newcomer.memory(), newcomer.written());
     newcomer.wait("committed_size", height + 1);
     let verified = f64::midpoint(before, batch_verification(source.chain()));
     let synced = rate(count, took);
@@ -28,6 +28,7 @@ pub(crate) fn run(count: usize) {
         "sync: {count} transactions in {took:.1?}: {synced:.0}/s  ratio {:.2} (wanted: 0.5)",
         synced / verified
     );
+    println!("sync: {} bytes written a transaction", written / count as u64);
     println!("sync: at most {peak:.0} MiB while it syncs (wanted: under 300)");
     std::thread::sleep(REST);
     println!(

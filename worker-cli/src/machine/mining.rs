@@ -62,8 +62,8 @@ impl Machine {
         self.mining.waiters.push(token);
     }
 
-    pub(super) fn on_stop_mining(&mut self, token: Token, _: &mut Output) {
-        self.mining.waiters.retain(|waiting| *waiting != token);
+    pub(super) fn on_stop_mining(&mut self, tokens: &[Token]) {
+        self.mining.waiters.retain(|waiting| !tokens.contains(waiting));
     }
 
     pub(super) fn on_found(&mut self, found: FoundNonce, out: &mut Output) {

@@ -189,12 +189,10 @@ impl Running {
                     .filter(|(_, r)| gone(r))
                     .map(|(t, _)| *t)
                     .collect();
-                let mut event = None;
-                for token in gone {
-                    self.replies.remove(&token);
-                    event = Some(Event::StopMining(token));
+                for token in &gone {
+                    self.replies.remove(token);
                 }
-                event
+                Some(Event::StopMining(gone))
             }
             // The router answers these itself.
             Command::Hashes { .. } | Command::Fetch { .. } | Command::Leave { .. } | Command::Stop => None,

@@ -345,9 +345,10 @@ impl NodeHandle {
     /// # Errors
     /// [`RequestError::Timeout`] where none is found in time.
     pub async fn mine(&self, wait: std::time::Duration) -> Result<Mined, RequestError> {
+        // However the wait ends: with the block, with the time, or because the client has left and this future is dropped.
+        let _told = TellAtEnd(self);
         let asked = self.ask(|reply| Command::Mine { reply });
         let Ok(found) = tokio::time::timeout(wait, asked).await else {
-            self.tell(Command::StopMining).await;
             let waited = wait.as_millis();
             return Err(RequestError::Timeout(format!(
                 "no block was found in {waited} ms"
@@ -429,6 +430,21 @@ impl NodeHandle {
             .await
             .or(Err(RequestError::Stopping))?;
         answer.await.or(Err(RequestError::Stopping))
+    }
+}
+
+/// Tells the chain's thread that a wait for a block has ended: it stops the search where nobody else waits.
+struct TellAtEnd<'a>(&'a NodeHandle);
+
+impl Drop for TellAtEnd<'_> {
+    fn drop(&mut self) {
+        let commands = self.0.0.commands.clone();
+        // The queue may be full, and a drop cannot wait.
+        tokio::spawn(async move {
+            if commands.send(Command::StopMining).await.is_err() {
+                tracing::debug!("the chain's thread has ended already");
+            }
+        });
     }
 }
 
