@@ -5,6 +5,7 @@
 
 pub mod agreement;
 pub mod block;
+pub mod chain_keys;
 pub mod chain_spec;
 pub mod checkpoint;
 pub mod codec;
@@ -14,6 +15,7 @@ pub mod header;
 pub mod history;
 pub mod keys;
 pub mod limits;
+mod lines;
 pub mod merkle;
 pub mod note;
 pub mod quantity;

@@ -14,16 +14,20 @@
 //! ```
 
 use crate::agreement::majority;
-use crate::checkpoint::{Checkpoint, CheckpointError, count_cosignatures};
+use crate::chain_keys::chain_line;
+use crate::checkpoint::{Checkpoint, CheckpointError, witness_name};
 use crate::codec::{DecodeError, decode, encode};
 use crate::hash::{BlockHash, ChainId, TxId};
 use crate::header::Header;
 use crate::history::verify_inclusion;
 use crate::keys::{Address, PublicKey};
-use crate::limits::{MAX_CHAIN_WORKERS, MAX_CHECKPOINT_BYTES, MAX_TRANSACTION_BYTES, check_name};
+use crate::limits::{MAX_CHAIN_WORKERS, MAX_CHECKPOINT_BYTES, MAX_TRANSACTION_BYTES};
+use crate::lines::{BadLine, Lines};
 use crate::merkle::TransactionProof;
+use crate::note::SignedNote;
 use crate::quantity::{Height, Timestamp};
 use crate::transaction::{CheckedTransaction, Transaction, TransactionError};
+use std::collections::BTreeSet;
 
 /// The longest receipt: the largest transaction in hex, its proofs, 256 members, and a checkpoint they have cosigned.
 pub const MAX_RECEIPT_BYTES: usize = MAX_TRANSACTION_BYTES
@@ -57,20 +61,60 @@ pub struct Receipt {
     pub checkpoint: String,
 }
 
-/// Keys that the reader knows from elsewhere.
+/// Keys that the reader knows from elsewhere: [`ChainKeys`](crate::chain_keys::ChainKeys) reads them from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedKeys {
     /// The chain.
     pub chain: ChainId,
     /// The key that signs its checkpoints.
     pub coordinator: PublicKey,
+    /// Its members, doubled ones counting once; none where the reader does not know them.
+    pub members: Vec<PublicKey>,
+}
+
+/// How far what a receipt proves depends on what the file itself says. The later, the less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// No key is trusted: whoever holds those that the file names says so.
+    Claimed,
+    /// The trusted coordinator has committed it. Who the members are that have cosigned it, only the file says.
+    Committed,
+    /// And a majority of the members that the reader trusts has cosigned it.
+    Final,
+}
+
+impl Standing {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Committed => "committed",
+            Self::Final => "final",
+        }
+    }
+}
+
+/// A member whose cosignature under the checkpoint is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cosigner {
+    /// Whose it is.
+    pub key: PublicKey,
+    /// When it was made, by the member's clock, in seconds since 1970.
+    pub unix_seconds: u64,
+    /// Whether the reader trusts the key.
+    pub trusted: bool,
 }
 
 /// What a receipt proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
+    /// How far it is proven.
+    pub standing: Standing,
     /// The transaction.
     pub id: TxId,
+    /// What it does: the payload's name.
+    pub kind: &'static str,
     /// Who signed it.
     pub sender: Address,
     /// Its block's height.
@@ -81,9 +125,13 @@ pub struct Verified {
     pub timestamp: Timestamp,
     /// Blocks that the checkpoint covers.
     pub checkpoint_size: u64,
-    /// Members that have cosigned the checkpoint.
+    /// Who has cosigned the checkpoint, of the members that the file names and those that the reader trusts; by key.
+    pub cosigners: Vec<Cosigner>,
+    /// Cosignatures that count: of trusted members where the reader knows any, else of those that the file names.
     pub cosignatures: usize,
-    /// Members that make a majority.
+    /// Of how many members.
+    pub members: usize,
+    /// How many of them make a majority.
     pub needed: usize,
 }
 
@@ -143,6 +191,24 @@ pub enum ReceiptError {
         /// A majority.
         needed: usize,
     },
+    /// RCP-10: where the reader trusts members, a majority of them has cosigned the checkpoint.
+    #[error(
+        "RCP-10: {found} of the {known} trusted members have cosigned the checkpoint, {needed} are needed"
+    )]
+    NotFinalToReader {
+        /// Trusted members that have.
+        found: usize,
+        /// Trusted members.
+        known: usize,
+        /// A majority of them.
+        needed: usize,
+    },
+}
+
+impl From<BadLine> for ReceiptError {
+    fn from(BadLine { line, expected }: BadLine) -> Self {
+        Self::Malformed { line, expected }
+    }
 }
 
 impl Receipt {
@@ -178,52 +244,29 @@ impl Receipt {
         if text.len() > MAX_RECEIPT_BYTES {
             return Err(ReceiptError::TooLong { found: text.len() });
         }
-        let mut lines = Lines {
-            rest: text,
-            number: 0,
-        };
-        lines.value(FIRST_LINE, "the first line of a receipt")?;
-        let chain = lines.value("chain ", "`chain ID NAME`")?;
-        let (chain, chain_name) = chain
-            .split_once(' ')
-            .ok_or_else(|| lines.malformed("`chain ID NAME`"))?;
-        let chain = chain
-            .parse()
-            .ok()
-            .ok_or_else(|| lines.malformed("`chain ID NAME`"))?;
-        check_name(chain_name)
-            .ok()
-            .ok_or_else(|| lines.malformed("`chain ID NAME`"))?;
-        let coordinator = lines.value("coordinator ", "`coordinator KEY`")?;
-        let coordinator = coordinator
-            .parse()
-            .ok()
-            .ok_or_else(|| lines.malformed("`coordinator KEY`"))?;
+        let mut lines = Lines::new(text);
+        lines.exact(FIRST_LINE, "the first line of a receipt")?;
+        let (chain, chain_name) = chain_line(&mut lines)?;
+        let coordinator = lines.parsed("coordinator ", "`coordinator KEY`")?;
         let mut members = Vec::new();
         while let Some(member) = lines.optional("member ") {
-            members.push(
-                member
-                    .parse()
-                    .ok()
-                    .ok_or_else(|| lines.malformed("`member KEY`"))?,
-            );
+            members.push(member.parse().ok().ok_or_else(|| lines.bad("`member KEY`"))?);
             if members.len() > MAX_CHAIN_WORKERS {
-                return Err(lines.malformed("one of at most 256 members"));
+                return Err(lines.bad("one of at most 256 members").into());
             }
         }
         let transaction = decode(&lines.hex("transaction ", "`transaction HEX`")?)?;
         let header = decode(&lines.hex("header ", "`header HEX`")?)?;
-        let place = lines.value("index ", "`index PLACE COUNT`")?;
-        let numbers = place
+        let numbers = lines
+            .value("index ", "`index PLACE COUNT`")?
             .split_once(' ')
             .and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
-        let (index, count) = numbers.ok_or_else(|| lines.malformed("`index PLACE COUNT`"))?;
-        let path = lines.path("path", "`path HASH …`")?;
-        let history = lines.path("history", "`history HASH …`")?;
-        lines.value("", "an empty line")?;
-        let checkpoint = lines.rest.to_owned();
+        let (index, count) = numbers.ok_or_else(|| lines.bad("`index PLACE COUNT`"))?;
+        let path = hashes(&mut lines, "path", "`path HASH …`")?;
+        let history = hashes(&mut lines, "history", "`history HASH …`")?;
+        lines.exact("", "an empty line")?;
+        let checkpoint = lines.rest().to_owned();
         let proof = TransactionProof { index, count, path };
-        let chain_name = chain_name.to_owned();
         let receipt = Self {
             chain,
             chain_name,
@@ -235,41 +278,22 @@ impl Receipt {
             history,
             checkpoint,
         };
-        receipt.check_form(text)?;
+        // One text for one receipt: no upper-case hex, signs or leading zeros.
+        let written = receipt.to_text();
+        if written != text {
+            return Err(Lines::first_difference(&written, text).into());
+        }
         Ok(receipt)
     }
 
-    /// One text for one receipt: no upper-case hex, signs or leading zeros.
-    fn check_form(&self, text: &str) -> Result<(), ReceiptError> {
-        let written = self.to_text();
-        if written == text {
-            return Ok(());
-        }
-        let same = written.lines().zip(text.lines()).take_while(|(a, b)| a == b);
-        Err(ReceiptError::Malformed {
-            line: same.count().saturating_add(1),
-            expected: "in its one form",
-        })
-    }
-
-    /// Follows the proof from the transaction to the checkpoint and its signatures. Without `trusted` the keys in the file
-    /// itself are taken: then it proves only that whoever holds those keys says so.
+    /// Follows the proof from the transaction to the checkpoint and its signatures. What is left to the file's own word is
+    /// said by [`Verified::standing`].
     ///
     /// # Errors
-    /// The first of RCP-4 to RCP-9 that does not hold.
+    /// The first of RCP-4 to RCP-10 that does not hold.
     pub fn verify(&self, trusted: Option<&TrustedKeys>) -> Result<Verified, ReceiptError> {
-        if let Some(trusted) = trusted
-            && (trusted.chain != self.chain || trusted.coordinator != self.coordinator)
-        {
-            let show = |chain: &ChainId, key: &PublicKey| format!("chain {chain} of coordinator {key}");
-            let (found, known) = (
-                show(&self.chain, &self.coordinator),
-                show(&trusted.chain, &trusted.coordinator),
-            );
-            return Err(ReceiptError::Untrusted {
-                found,
-                trusted: known,
-            });
+        if let Some(trusted) = trusted {
+            self.check_source(trusted)?;
         }
         let checked = CheckedTransaction::check(self.transaction.clone(), self.chain)?;
         let height = self.header.height;
@@ -279,86 +303,109 @@ impl Receipt {
             return Err(ReceiptError::NotInBlock { height });
         }
         let (checkpoint, note) = Checkpoint::verify(&self.checkpoint, &self.chain, &self.coordinator)?;
-        let leaf = self.header.leaf_bytes();
-        if !verify_inclusion(
-            &leaf,
-            height.get(),
-            checkpoint.size,
-            &self.history,
-            &checkpoint.root,
-        ) {
-            return Err(ReceiptError::NotInCheckpoint {
-                height,
-                size: checkpoint.size,
-            });
+        let (leaf, size) = (self.header.leaf_bytes(), checkpoint.size);
+        if !verify_inclusion(&leaf, height.get(), size, &self.history, &checkpoint.root) {
+            return Err(ReceiptError::NotInCheckpoint { height, size });
         }
-        let found = count_cosignatures(&note, &self.members);
-        let needed = majority(self.members.len());
-        if found < needed {
-            return Err(ReceiptError::NotFinal { found, needed });
-        }
+        let quorum = self.check_cosignatures(&note, trusted.map_or(&[], |trusted| &trusted.members))?;
         Ok(Verified {
+            standing: match trusted {
+                None => Standing::Claimed,
+                Some(trusted) if trusted.members.is_empty() => Standing::Committed,
+                Some(_) => Standing::Final,
+            },
             id: checked.id(),
+            kind: self.transaction.payload.kind(),
             sender: self.transaction.sender.address(),
             height,
             block: self.header.hash(),
             timestamp: self.header.timestamp,
-            checkpoint_size: checkpoint.size,
-            cosignatures: found,
+            checkpoint_size: size,
+            cosigners: quorum.cosigners,
+            cosignatures: quorum.found,
+            members: quorum.members,
+            needed: quorum.needed,
+        })
+    }
+
+    fn check_source(&self, trusted: &TrustedKeys) -> Result<(), ReceiptError> {
+        if (trusted.chain, trusted.coordinator) == (self.chain, self.coordinator) {
+            return Ok(());
+        }
+        let show = |chain: &ChainId, key: &PublicKey| format!("chain {chain} of coordinator {key}");
+        Err(ReceiptError::Untrusted {
+            found: show(&self.chain, &self.coordinator),
+            trusted: show(&trusted.chain, &trusted.coordinator),
+        })
+    }
+
+    /// RCP-9 and RCP-10. The file may name fewer members than the reader trusts, or more: neither changes what is needed of
+    /// those that the reader trusts.
+    fn check_cosignatures(&self, note: &SignedNote, trusted: &[PublicKey]) -> Result<Quorum, ReceiptError> {
+        let named: BTreeSet<&PublicKey> = self.members.iter().collect();
+        let known: BTreeSet<&PublicKey> = trusted.iter().collect();
+        let signed = |key: &&PublicKey| note.cosigned_by(&witness_name(key), key);
+        let cosigners: Vec<Cosigner> = named
+            .union(&known)
+            .filter_map(|key| {
+                Some(Cosigner {
+                    key: **key,
+                    unix_seconds: signed(key)?,
+                    trusted: known.contains(key),
+                })
+            })
+            .collect();
+        let count = |of: &BTreeSet<&PublicKey>| cosigners.iter().filter(|c| of.contains(&c.key)).count();
+        let (found, needed) = (count(&named), majority(self.members.len()));
+        if found < needed {
+            return Err(ReceiptError::NotFinal { found, needed });
+        }
+        if known.is_empty() {
+            let members = named.len();
+            return Ok(Quorum {
+                cosigners,
+                found,
+                members,
+                needed,
+            });
+        }
+        let (found, needed, members) = (count(&known), majority(known.len()), known.len());
+        if found < needed {
+            return Err(ReceiptError::NotFinalToReader {
+                found,
+                known: members,
+                needed,
+            });
+        }
+        Ok(Quorum {
+            cosigners,
+            found,
+            members,
             needed,
         })
     }
 }
 
-struct Lines<'a> {
-    rest: &'a str,
-    number: usize,
+/// The members that were counted, and those that have cosigned.
+struct Quorum {
+    cosigners: Vec<Cosigner>,
+    found: usize,
+    members: usize,
+    needed: usize,
 }
 
-impl<'a> Lines<'a> {
-    fn malformed(&self, expected: &'static str) -> ReceiptError {
-        ReceiptError::Malformed {
-            line: self.number,
-            expected,
+fn hashes(lines: &mut Lines<'_>, name: &str, expected: &'static str) -> Result<Vec<[u8; 32]>, BadLine> {
+    let text = lines.value(name, expected)?;
+    let mut path = Vec::new();
+    for word in text.split(' ').skip(1) {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(word, &mut hash)
+            .ok()
+            .ok_or_else(|| lines.bad(expected))?;
+        path.push(hash);
+        if path.len() > MAX_PATH {
+            return Err(lines.bad("a path of at most 64 hashes"));
         }
     }
-
-    /// The next line without its prefix, if it has it.
-    fn optional(&mut self, prefix: &str) -> Option<&'a str> {
-        let (line, rest) = self.rest.split_once('\n')?;
-        let value = line.strip_prefix(prefix)?;
-        self.rest = rest;
-        self.number = self.number.saturating_add(1);
-        Some(value)
-    }
-
-    fn value(&mut self, prefix: &str, expected: &'static str) -> Result<&'a str, ReceiptError> {
-        let next = self.number.saturating_add(1);
-        let exact = prefix.is_empty() || prefix == FIRST_LINE;
-        match self.optional(prefix) {
-            Some(value) if !exact || value.is_empty() => Ok(value),
-            _ => Err(ReceiptError::Malformed { line: next, expected }),
-        }
-    }
-
-    fn hex(&mut self, prefix: &str, expected: &'static str) -> Result<Vec<u8>, ReceiptError> {
-        let text = self.value(prefix, expected)?;
-        hex::decode(text).ok().ok_or_else(|| self.malformed(expected))
-    }
-
-    fn path(&mut self, prefix: &str, expected: &'static str) -> Result<Vec<[u8; 32]>, ReceiptError> {
-        let text = self.value(prefix, expected)?;
-        let mut path = Vec::new();
-        for word in text.split(' ').skip(1) {
-            let mut hash = [0; 32];
-            hex::decode_to_slice(word, &mut hash)
-                .ok()
-                .ok_or_else(|| self.malformed(expected))?;
-            path.push(hash);
-            if path.len() > MAX_PATH {
-                return Err(self.malformed("a path of at most 64 hashes"));
-            }
-        }
-        Ok(path)
-    }
+    Ok(path)
 }

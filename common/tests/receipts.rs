@@ -1,4 +1,4 @@
-//! Receipts: the rules RCP-1 to RCP-9, each beside the receipt that keeps them all.
+//! Receipts: the rules RCP-1 to RCP-10, each beside the receipt that keeps them all.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,9 @@ use block_chain_common::history::{Frontier, HistoryNodes, NodePlace, prove_inclu
 use block_chain_common::keys::SecretKey;
 use block_chain_common::merkle::{TransactionProof, prove_transaction, transactions_root};
 use block_chain_common::quantity::{Height, Nonce, Term, Timestamp};
-use block_chain_common::receipt::{MAX_RECEIPT_BYTES, Receipt, ReceiptError, TrustedKeys};
+use block_chain_common::receipt::{
+    MAX_RECEIPT_BYTES, Receipt, ReceiptError, Standing, TrustedKeys, Verified,
+};
 use block_chain_common::state::{StateKey, StateValue, StateView};
 use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey, RecordValue, Transaction};
 use block_chain_common::work::Target;
@@ -127,7 +129,16 @@ fn trusted(receipt: &Receipt) -> TrustedKeys {
     TrustedKeys {
         chain: receipt.chain,
         coordinator: receipt.coordinator,
+        members: Vec::new(),
     }
+}
+
+/// With these members trusted.
+fn judged(receipt: &Receipt, members: &[u8]) -> Result<Verified, ReceiptError> {
+    receipt.verify(Some(&TrustedKeys {
+        members: members.iter().map(|seed| key(*seed).public_key()).collect(),
+        ..trusted(receipt)
+    }))
 }
 
 /// The number of the rule that a changed receipt breaks.
@@ -149,7 +160,18 @@ fn a_receipt_is_read_back_and_verifies() {
         (verified.id, verified.sender),
         (receipt.transaction.id(), key(2).public_key().address())
     );
-    assert_eq!((verified.cosignatures, verified.needed), (2, 2));
+    assert_eq!(
+        (verified.cosignatures, verified.members, verified.needed),
+        (2, 3, 2)
+    );
+    assert_eq!((verified.standing, verified.kind), (Standing::Committed, "put"));
+    let times: Vec<_> = verified
+        .cosigners
+        .iter()
+        .map(|c| (c.unix_seconds, c.trusted))
+        .collect();
+    assert_eq!(times, [(1_700_000_000, false); 2]);
+    assert_eq!(receipt.verify(None).unwrap().standing, Standing::Claimed);
 }
 
 #[test]
@@ -324,6 +346,54 @@ fn rcp_9_refuses_fewer_than_a_majority_of_members() {
 }
 
 #[test]
+fn rcp_10_takes_a_majority_of_the_trusted_members_whomever_the_file_names() {
+    let receipt = receipt();
+    let verified = judged(&receipt, &[10, 11, 12]).unwrap();
+    assert_eq!(verified.standing, Standing::Final);
+    assert_eq!(
+        (verified.cosignatures, verified.members, verified.needed),
+        (2, 3, 2)
+    );
+    assert!(verified.cosigners.iter().all(|cosigner| cosigner.trusted));
+    // Fewer than the file names, doubled ones, and one that has left since.
+    for members in [&[10][..], &[10, 10, 11], &[10, 11, 20]] {
+        assert_eq!(judged(&receipt, members).unwrap().standing, Standing::Final);
+    }
+    // A file that names but one of them still shows what the others signed.
+    let mut narrow = receipt;
+    narrow.members.truncate(1);
+    let verified = judged(&narrow, &[10, 11, 12]).unwrap();
+    assert_eq!((verified.cosignatures, verified.cosigners.len()), (2, 2));
+}
+
+#[test]
+fn rcp_10_refuses_what_only_members_cosigned_that_the_reader_does_not_trust() {
+    let receipt = receipt();
+    let refused = |members: &[u8]| match judged(&receipt, members).unwrap_err() {
+        ReceiptError::NotFinalToReader { found, known, needed } => (found, known, needed),
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused(&[20, 21, 22]), (0, 3, 2));
+    assert_eq!(refused(&[10, 21, 22]), (1, 3, 2));
+    assert_eq!(refused(&[10, 11, 20, 21]), (2, 4, 3));
+    // One key given often is one member.
+    assert_eq!(refused(&[10, 10, 10, 20, 21]), (1, 3, 2));
+    // The coordinator names members of its own making, who all sign.
+    let mut forged = receipt.clone();
+    forged.members = [20, 21, 22].map(|seed| key(seed).public_key()).to_vec();
+    forged.checkpoint = cosigned(&checkpoint_of(&forged), &[20, 21, 22]);
+    assert_eq!(
+        forged.verify(Some(&trusted(&forged))).unwrap().standing,
+        Standing::Committed
+    );
+    let error = judged(&forged, &[10, 11, 12]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "RCP-10: 0 of the 3 trusted members have cosigned the checkpoint, 2 are needed"
+    );
+}
+
+#[test]
 fn transaction_proofs_hold_at_their_own_place_only() {
     for count in 1_u8..=40 {
         let ids: Vec<_> = (0..count).map(|byte| TxId::from_bytes([byte; 32])).collect();
@@ -361,10 +431,11 @@ proptest! {
         let place = place.index(bytes.len());
         bytes[place] = byte;
         let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
-        let proven = |verified: block_chain_common::receipt::Verified| (verified.id, verified.height, verified.block);
-        let first = receipt.verify(None).map(proven).unwrap();
+        let proven = |verified: Verified| (verified.id, verified.height, verified.block, verified.standing);
+        let members = [10, 11, 12];
+        let first = judged(&receipt, &members).map(proven).unwrap();
         if let Ok(read) = Receipt::parse(&text)
-            && let Ok(verified) = read.verify(Some(&trusted(&receipt)))
+            && let Ok(verified) = judged(&read, &members)
         {
             prop_assert_eq!(proven(verified), first);
         }

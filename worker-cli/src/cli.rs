@@ -180,10 +180,19 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// The chain's public keys, for those who check receipts
+    Keys {
+        /// The file; - is standard output
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        out: PathBuf,
+    },
     /// Check a receipt, offline
     Verify {
         /// The receipt; - is standard input
         file: PathBuf,
+        /// The chain's keys (a file that `keys` wrote), from a source that you trust
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["coordinator_key", "chain_id"])]
+        keys: Option<PathBuf>,
         /// The coordinator's key, from a source that you trust
         #[arg(long, value_name = "HEX", requires = "chain_id")]
         coordinator_key: Option<String>,
@@ -269,7 +278,9 @@ mod tests {
             "mempool --limit 1",
             "peers",
             "receipt id --out -",
+            "keys --out f",
             "verify file --coordinator-key k --chain-id c",
+            "verify file --keys f",
             "demo --keep --folder f --records 5",
             "completions bash",
         ];

@@ -80,14 +80,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::GetId => show::id(global, format),
         Command::Verify {
             file,
+            keys,
             coordinator_key,
             chain_id,
-        } => verify::run(
-            global,
-            &file,
-            coordinator_key.as_deref().zip(chain_id.as_deref()),
-            format,
-        ),
+        } => {
+            let told = coordinator_key.as_deref().zip(chain_id.as_deref());
+            verify::run(global, &file, (keys.as_deref(), told), format)
+        }
         Command::Demo {
             folder,
             keep,
@@ -149,6 +148,7 @@ async fn with_node(
         Command::Mempool { limit } => show::mempool(node, limit, format).await,
         Command::Peers => show::peers(node, format).await,
         Command::Receipt { id, out } => verify::receipt(node, &id, out.as_deref(), format).await,
+        Command::Keys { out } => verify::keys(node, &out, format).await,
         Command::Register { .. }
         | Command::Run { .. }
         | Command::GetId

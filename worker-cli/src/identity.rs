@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+/// The file of the chain's public keys, as the coordinator named them last.
+pub const CHAIN_KEYS: &str = "chain.keys";
 /// The format of `worker.json`.
 const FORMAT: u32 = 1;
 /// The longest of these files: a spec of a megabyte in hex, and the rest.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its functions do")]
 
+#[path = "commands/chain.rs"]
+mod chain;
 #[path = "commands/node.rs"]
 mod node;
 #[path = "support/postgres.rs"]

@@ -69,7 +69,8 @@ pub fn block_header_view(header: Header, hash: BlockHash, status: Status) -> Blo
     }
 }
 
-fn payload_fields(payload: &Payload) -> Map<String, Value> {
+/// What a payload says, by name.
+pub(crate) fn payload_fields(payload: &Payload) -> Map<String, Value> {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     match payload {

@@ -262,7 +262,7 @@ pub(super) async fn peers(node: &NodeClient, format: Format) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -1,12 +1,17 @@
-//! `receipt` and `verify`.
+//! `receipt`, `keys` and `verify`.
 
 use super::Refusal;
-use super::show::path_part;
+use super::show::{path_part, shown};
+use crate::api::json::payload_fields;
 use crate::cli::Global;
 use crate::client::NodeClient;
-use crate::identity::WorkerFile;
+use crate::identity::{CHAIN_KEYS, WorkerFile};
 use crate::output::{self, Format, facts};
-use block_chain_common::receipt::{MAX_RECEIPT_BYTES, Receipt, TrustedKeys};
+use block_chain_common::chain_keys::{ChainKeys, MAX_KEYS_BYTES};
+use block_chain_common::quantity::Timestamp;
+use block_chain_common::receipt::{
+    MAX_RECEIPT_BYTES, Receipt, ReceiptError, Standing, TrustedKeys, Verified,
+};
 use serde_json::json;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Write as _};
@@ -28,8 +33,31 @@ pub(super) async fn receipt(
         output::raw(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let written = write(&path, text.as_bytes());
-    written.map_err(|error| Refusal::failed(format!("cannot write {}: {error}", path.display()), None))?;
+    written(&path, &text, format)
+}
+
+pub(super) async fn keys(node: &NodeClient, out: &Path, format: Format) -> anyhow::Result<ExitCode> {
+    let text = node.text("/v1/keys").await?;
+    if out != Path::new("-") {
+        return written(out, &text, format);
+    }
+    if format == Format::Json {
+        let keys = ChainKeys::parse(&text)?;
+        output::json(&json!({
+            "chain": keys.name,
+            "chain_id": keys.chain,
+            "coordinator_key": keys.coordinator,
+            "members": keys.members(),
+        }))?;
+    } else {
+        output::raw(text.as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn written(path: &Path, text: &str, format: Format) -> anyhow::Result<ExitCode> {
+    let done = write(path, text.as_bytes());
+    done.map_err(|error| Refusal::failed(format!("cannot write {}: {error}", path.display()), None))?;
     if format == Format::Json {
         output::json(&json!({ "file": path, "bytes": text.len() }))?;
     } else {
@@ -57,71 +85,155 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What the reader trusts, and where that is from.
+struct Known {
+    keys: Option<TrustedKeys>,
+    from: &'static str,
+}
+
 pub(super) fn run(
     global: &Global,
     file: &Path,
-    keys: Option<(&str, &str)>,
+    told: (Option<&Path>, Option<(&str, &str)>),
     format: Format,
 ) -> anyhow::Result<ExitCode> {
-    let text = read(file)?;
+    let text = read(file, MAX_RECEIPT_BYTES)?;
+    let known = known(global, told)?;
     let started = Instant::now();
-    let not_proven =
-        |error: String| Refusal::failed(format!("{}: {error}", file.display()), Some("it proves nothing"));
-    let receipt = Receipt::parse(&text).map_err(|error| not_proven(error.to_string()))?;
-    let (trusted, source) = trusted_keys(global, keys)?;
+    let receipt = Receipt::parse(&text).map_err(|error| not_proven(file, &error))?;
     let verified = receipt
-        .verify(trusted.as_ref())
-        .map_err(|error| not_proven(error.to_string()))?;
-    let microseconds = started.elapsed().as_micros();
+        .verify(known.keys.as_ref())
+        .map_err(|error| not_proven(file, &error))?;
+    let microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     if format == Format::Json {
-        output::json(&json!({
-            "valid": true,
-            "transaction_id": verified.id,
-            "type": receipt.transaction.payload.kind(),
-            "sender": verified.sender,
-            "chain": receipt.chain_name,
-            "chain_id": receipt.chain,
-            "coordinator_key": receipt.coordinator,
-            "keys_from": source,
-            "block": verified.height,
-            "block_hash": verified.block,
-            "timestamp": verified.timestamp,
-            "checkpoint_size": verified.checkpoint_size,
-            "cosignatures": verified.cosignatures,
-            "needed": verified.needed,
-            "microseconds": u64::try_from(microseconds).unwrap_or(u64::MAX),
-        }))?;
-        return Ok(ExitCode::SUCCESS);
+        print_json(&receipt, &verified, known.from, microseconds)?;
+    } else {
+        print_table(&receipt, &verified, known.from, microseconds)?;
     }
-    output::line(&facts(&[
+    Ok(ExitCode::SUCCESS)
+}
+
+fn not_proven(file: &Path, error: &ReceiptError) -> Refusal {
+    let hint = match error {
+        ReceiptError::Untrusted { .. } => "it is of another chain, or made by another coordinator",
+        ReceiptError::NotFinal { .. } => {
+            "fetch it again once the transaction is final: `transaction ID` says"
+        }
+        ReceiptError::NotFinalToReader { .. } => {
+            "members may have changed since: fetch the keys again from a source that you trust"
+        }
+        _ => "it proves nothing",
+    };
+    Refusal::failed(format!("{}: {error}", file.display()), Some(hint))
+}
+
+fn print_json(receipt: &Receipt, verified: &Verified, source: &str, microseconds: u64) -> anyhow::Result<()> {
+    let cosigners: Vec<_> = verified
+        .cosigners
+        .iter()
+        .map(|c| json!({ "public_key": c.key, "unix_seconds": c.unix_seconds, "trusted": c.trusted }))
+        .collect();
+    let mut answer = json!({
+        "valid": true,
+        "standing": verified.standing.name(),
+        "transaction_id": verified.id,
+        "type": verified.kind,
+        "sender": verified.sender,
+        "nonce": receipt.transaction.nonce,
+        "chain": receipt.chain_name,
+        "chain_id": receipt.chain,
+        "coordinator_key": receipt.coordinator,
+        "keys_from": source,
+        "block": verified.height,
+        "block_hash": verified.block,
+        "timestamp": verified.timestamp,
+        "checkpoint_size": verified.checkpoint_size,
+        "cosignatures": verified.cosignatures,
+        "members": verified.members,
+        "needed": verified.needed,
+        "cosigners": cosigners,
+        "microseconds": microseconds,
+    });
+    if let Some(answer) = answer.as_object_mut() {
+        answer.extend(payload_fields(&receipt.transaction.payload));
+    }
+    output::json(&answer)
+}
+
+fn print_table(
+    receipt: &Receipt,
+    verified: &Verified,
+    source: &str,
+    microseconds: u64,
+) -> anyhow::Result<()> {
+    let fields = payload_fields(&receipt.transaction.payload);
+    let mut rows = vec![
         ("valid", format!("yes, checked in {microseconds} µs")),
+        ("proven", meaning(verified.standing).to_owned()),
         ("transaction", verified.id.to_string()),
-        ("type", receipt.transaction.payload.kind().to_owned()),
+        ("type", verified.kind.to_owned()),
+    ];
+    rows.extend(fields.iter().map(|(name, value)| (name.as_str(), shown(value))));
+    rows.extend([
         ("signed by", verified.sender.to_string()),
         ("chain", format!("{} ({})", receipt.chain_name, receipt.chain)),
         (
             "block",
             format!("{}, made {}", verified.height, output::utc(verified.timestamp)),
         ),
-        (
-            "checkpoint",
-            format!(
-                "{} blocks, {} cosignatures, {} needed",
-                verified.checkpoint_size, verified.cosignatures, verified.needed
-            ),
-        ),
+        ("checkpoint", format!("{} blocks", verified.checkpoint_size)),
+        ("cosigned", cosigned(verified)),
         ("coordinator", receipt.coordinator.to_string()),
         ("keys from", source.to_owned()),
-    ]))?;
-    Ok(ExitCode::SUCCESS)
+    ]);
+    output::line(&facts(&rows))?;
+    if verified.standing != Standing::Final {
+        output::note(
+            "hint: `keys --out FILE` on a worker writes the chain's keys, `verify --keys FILE` takes them",
+        );
+    }
+    Ok(())
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
+const fn meaning(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Claimed => {
+            "by the keys in the file itself: compare them with keys from a source that you trust"
+        }
+        Standing::Committed => {
+            "committed by the trusted coordinator; the members are those that the file names"
+        }
+        Standing::Final => "final: a majority of the trusted members has cosigned it",
+    }
+}
+
+fn cosigned(verified: &Verified) -> String {
+    let Verified {
+        cosignatures,
+        members,
+        needed,
+        ..
+    } = verified;
+    let of = if verified.standing == Standing::Final {
+        "trusted members"
+    } else {
+        "members that the file names"
+    };
+    let last = verified
+        .cosigners
+        .iter()
+        .map(|cosigner| cosigner.unix_seconds)
+        .max();
+    let last = last.map(|seconds| output::utc(Timestamp::new(seconds.saturating_mul(1_000))));
+    let when = last.map(|when| format!(", last at {when}")).unwrap_or_default();
+    format!("by {cosignatures} of {members} {of}, {needed} are needed{when}")
+}
+
+/// A file of bounded length; `-` is standard input. One byte over the limit is read, for the refusal.
+fn read(file: &Path, limit: usize) -> anyhow::Result<String> {
     let unreadable =
         |error: std::io::Error| Refusal::failed(format!("cannot read {}: {error}", file.display()), None);
-    let limit = u64::try_from(MAX_RECEIPT_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let mut text = String::new();
     let input: Box<dyn Read> = if file == Path::new("-") {
         Box::new(std::io::stdin().lock())
@@ -132,41 +244,70 @@ fn read(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Keys that were told, or those of this machine's own worker; else none but the file's.
-fn trusted_keys(
-    global: &Global,
-    keys: Option<(&str, &str)>,
-) -> anyhow::Result<(Option<TrustedKeys>, &'static str)> {
-    if let Some((coordinator, chain)) = keys {
-        let usage = |message: String| Refusal {
-            message,
-            hint: None,
-            code: 2,
-        };
-        let coordinator = coordinator
-            .parse()
-            .map_err(|error| usage(format!("--coordinator-key: {error}")))?;
-        let chain = chain
-            .parse()
-            .map_err(|error| usage(format!("--chain-id: {error}")))?;
-        return Ok((Some(TrustedKeys { chain, coordinator }), "the command line"));
-    }
-    let dir = global.data_dir();
-    // Damaged keys are no reason to trust the file's own.
-    match WorkerFile::load(&dir)? {
-        Some(worker) => {
-            let chain = worker.checked_spec(&dir)?.id();
-            Ok((
-                Some(TrustedKeys {
+/// Keys that were told, or those of this machine's own worker; else none but the receipt's.
+fn known(global: &Global, told: (Option<&Path>, Option<(&str, &str)>)) -> anyhow::Result<Known> {
+    match told {
+        (Some(file), _) => Ok(Known {
+            keys: Some(read_keys(file)?.trusted()),
+            from: "the file of keys",
+        }),
+        (None, Some((coordinator, chain))) => {
+            let usage = |message: String| Refusal {
+                message,
+                hint: None,
+                code: 2,
+            };
+            let coordinator = coordinator
+                .parse()
+                .map_err(|error| usage(format!("--coordinator-key: {error}")))?;
+            let chain = chain
+                .parse()
+                .map_err(|error| usage(format!("--chain-id: {error}")))?;
+            let members = Vec::new();
+            Ok(Known {
+                keys: Some(TrustedKeys {
                     chain,
-                    coordinator: worker.coordinator_key,
+                    coordinator,
+                    members,
                 }),
-                "this machine's worker",
-            ))
+                from: "the command line",
+            })
         }
-        None => Ok((
-            None,
-            "the file itself: compare the coordinator's key with one from a source that you trust",
-        )),
+        (None, None) => own(global),
     }
+}
+
+fn read_keys(file: &Path) -> anyhow::Result<ChainKeys> {
+    let keys = ChainKeys::parse(&read(file, MAX_KEYS_BYTES)?);
+    Ok(keys.map_err(|error| {
+        let hint = "`block-chain-worker keys --out FILE` writes such a file";
+        Refusal::failed(format!("{}: {error}", file.display()), Some(hint))
+    })?)
+}
+
+/// The keys of this machine's own worker. Damaged ones are no reason to trust the receipt's.
+fn own(global: &Global) -> anyhow::Result<Known> {
+    let dir = global.data_dir();
+    let Some(worker) = WorkerFile::load(&dir)? else {
+        return Ok(Known {
+            keys: None,
+            from: "the file itself",
+        });
+    };
+    let path = dir.join(CHAIN_KEYS);
+    // There is none before the node has heard from a coordinator.
+    let members = if path.exists() {
+        read_keys(&path)?.trusted().members
+    } else {
+        Vec::new()
+    };
+    let keys = TrustedKeys {
+        chain: worker.checked_spec(&dir)?.id(),
+        coordinator: worker.coordinator_key,
+        members,
+    };
+    Ok(Known {
+        keys: Some(keys),
+        from: "this machine's worker",
+    })
 }

@@ -6,6 +6,7 @@
 use crate::api::types::{Accepted, MempoolView, Mined, NodeStatus, Status};
 use crate::storage::{StorageError, Store};
 use block_chain_common::block::Block;
+use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::coordinator_api::ChainView;
 use block_chain_common::hash::{BlockHash, ChainId, TxId};
@@ -174,6 +175,15 @@ pub(crate) struct Shared {
     pub(crate) started: Mutex<std::time::Instant>,
 }
 
+impl Shared {
+    /// The chain's public keys, where the coordinator names members.
+    pub(crate) fn keys_with(&self, view: &ChainView) -> Option<ChainKeys> {
+        let members = view.members.iter().map(|member| member.public_key).collect();
+        let chain = (self.spec.id(), self.spec.spec().name.clone());
+        ChainKeys::new(chain, self.coordinator_key, members).ok()
+    }
+}
+
 /// A running node.
 #[derive(Clone)]
 pub struct NodeHandle(pub(crate) Arc<Shared>);
@@ -241,6 +251,12 @@ impl NodeHandle {
     #[must_use]
     pub fn chain_view(&self) -> Option<ChainView> {
         self.0.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The chain's public keys; `None` until a coordinator has said who its members are.
+    #[must_use]
+    pub fn chain_keys(&self) -> Option<ChainKeys> {
+        self.0.keys_with(&self.chain_view()?)
     }
 
     /// How far a block of the chain is agreed to.

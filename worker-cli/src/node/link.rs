@@ -4,7 +4,7 @@ use super::chain_thread::Input;
 use super::handle::{NodeEvent, RequestError, Shared};
 use crate::api::types::Waiting;
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
-use crate::identity::write_private;
+use crate::identity::{CHAIN_KEYS, write_private};
 use crate::machine::{CommitOutcome, Event};
 use crate::net::{Network, PeerAddress};
 use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignRequest, Heartbeat};
@@ -114,6 +114,7 @@ impl Link {
             status.members = view.members.len();
             status.waiting = waiting(&view, status.height);
         }
+        self.keep_keys(&view);
         let mut known = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
         let leader_of = |view: &ChainView| view.leader.as_ref().map(|leader| leader.worker_id);
         let news = known
@@ -125,6 +126,20 @@ impl Link {
             tracing::trace!("nobody listens to events");
         }
         self.tell(Event::View(Box::new(view)));
+    }
+
+    /// Keeps the chain's keys where `verify` finds them without a node.
+    fn keep_keys(&self, view: &ChainView) {
+        let Some(keys) = self.shared.keys_with(view) else {
+            return;
+        };
+        let before = self.shared.view.read().unwrap_or_else(PoisonError::into_inner);
+        let same = before.as_ref().and_then(|view| self.shared.keys_with(view)) == Some(keys.clone());
+        drop(before);
+        let path = self.shared.data_dir.join(CHAIN_KEYS);
+        if !same && let Err(error) = write_private(&path, keys.to_text().as_bytes()) {
+            tracing::warn!(%error, "the chain's keys cannot be kept");
+        }
     }
 
     fn lost(&self, error: &CoordinatorError, told: &mut Vec<String>) {

@@ -11,20 +11,21 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 /// A coordinator that runs in this process.
-struct Coordinator {
-    url: String,
+pub(super) struct Coordinator {
+    pub(super) url: String,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Coordinator {
-    fn start(dir: &Path) -> Self {
+    pub(super) fn start(dir: &Path, difficulty: u8) -> Self {
+        let difficulty = difficulty.to_string();
         let words = [
             "block-chain-server",
             "--bind",
             "127.0.0.1:0",
             "--difficulty",
-            "4",
+            &difficulty,
             "--data-dir",
         ];
         let settings = Settings::parse_from(words.into_iter().chain([dir.to_str().unwrap()]));
@@ -55,7 +56,7 @@ impl Drop for Coordinator {
 }
 
 /// A registered worker, whose node ends with this value.
-struct Registered<'a>(&'a Path);
+pub(super) struct Registered<'a>(pub(super) &'a Path);
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
@@ -68,7 +69,7 @@ impl Drop for Registered<'_> {
 #[test]
 fn what_a_node_does_not_have_and_a_database_that_refuses_change_nothing() {
     let (server, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::start(server.path());
+    let coordinator = Coordinator::start(server.path(), 4);
     let dir = dir.path();
     // The first of the list is not there.
     let servers = format!("http://127.0.0.1:1,{}", coordinator.url);

@@ -10,7 +10,7 @@ use crate::api::types::{
 };
 use crate::machine::ChainRead as _;
 use actix_web::web::{Data, Json};
-use actix_web::{get, post};
+use actix_web::{HttpResponse, get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 pub(super) fn configure(config: &mut ServiceConfig<'_>) {
@@ -18,6 +18,7 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
         .service(get_status)
         .service(get_leader)
         .service(get_peers)
+        .service(get_keys)
         .service(check_everything)
         .service(get_check)
         .service(start_dump)
@@ -98,6 +99,21 @@ pub(in crate::api) fn peers_view(state: &ApiState) -> PeersView {
         count: peers.len(),
         peers,
     }
+}
+
+/// The chain's public keys, as the text that a receipt is verified with
+#[utoipa::path(
+    tag = "node",
+    responses((status = 200, description = "the keys", body = String, content_type = "text/plain"), ApiError)
+)]
+#[get("/v1/keys")]
+async fn get_keys(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
+    let unknown = || ApiError::Conflict("no coordinator has said yet who the chain's members are".to_owned());
+    let keys = state.node.chain_keys().ok_or_else(unknown)?;
+    let mut answer = HttpResponse::Ok();
+    Ok(answer
+        .content_type("text/plain; charset=utf-8")
+        .body(keys.to_text()))
 }
 
 /// Check everything: this replica byte by byte, and the others against it

@@ -5,7 +5,7 @@ use super::schema::Document;
 use super::*;
 
 /// The interface that commands and programs rely on. A route that is added, renamed or lost changes this list.
-const ROUTES: [(&str, &str); 29] = [
+const ROUTES: [(&str, &str); 30] = [
     ("GET", "/"),
     ("GET", "/blocks/{height}"),
     ("GET", "/docs"),
@@ -20,6 +20,7 @@ const ROUTES: [(&str, &str); 29] = [
     ("GET", "/v1/check"),
     ("GET", "/v1/dump"),
     ("GET", "/v1/events"),
+    ("GET", "/v1/keys"),
     ("GET", "/v1/leader"),
     ("GET", "/v1/mempool"),
     ("GET", "/v1/peers"),

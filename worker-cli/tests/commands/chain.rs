@@ -1,0 +1,163 @@
+//! A worker with a chain of its own: receipts and the keys that they are checked with; a search that nobody waits for.
+
+use super::node::{Coordinator, Registered};
+use super::{refused, run, worker};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn json(dir: &Path, words: &[&str]) -> Value {
+    let output = run(dir, &[&["--json"], words].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Asks again and again, with nothing but the asking in between, until the answer is right.
+fn wait(dir: &Path, words: &[&str], right: impl Fn(&Value) -> bool) -> Value {
+    let started = Instant::now();
+    loop {
+        let answer = json(dir, words);
+        if right(&answer) {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "{words:?}: {answer}");
+    }
+}
+
+#[test]
+fn a_receipt_is_final_to_whoever_has_the_chain_s_keys() {
+    let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let coordinator = Coordinator::start(server.path(), 4);
+    let dir = home.path();
+    let _registered = Registered(dir);
+    json(dir, &["register", "--server", &coordinator.url]);
+    let added = json(dir, &["add_transaction", "--key", "k", "--value", "v\u{1b}[2J"]);
+    let id = added["transaction_ids"][0].as_str().unwrap();
+    json(dir, &["mine_block"]);
+    wait(dir, &["transaction", id], |answer| answer["status"] == "final");
+
+    let outside = tempfile::tempdir().unwrap();
+    let at = |name: &str| outside.path().join(name).to_str().unwrap().to_owned();
+    let (receipt, keys) = (at("receipt"), at("keys"));
+    json(dir, &["receipt", id, "--out", &receipt]);
+    json(dir, &["keys", "--out", &keys]);
+    let shown = json(dir, &["keys"]);
+    assert_eq!(shown["members"].as_array().unwrap().len(), 1, "{shown}");
+
+    // Where no worker is: nothing but the files.
+    let empty = outside.path();
+    let standing = |dir: &Path, words: &[&str]| {
+        let proven = json(dir, &[&["verify", &receipt], words].concat());
+        assert_eq!(
+            (proven["transaction_id"].as_str(), proven["key"].as_str()),
+            (Some(id), Some("k")),
+            "{proven}"
+        );
+        (
+            proven["standing"].as_str().unwrap().to_owned(),
+            proven["cosignatures"].as_u64(),
+        )
+    };
+    let chain = shown["chain_id"].as_str().unwrap();
+    let key = shown["coordinator_key"].as_str().unwrap();
+    assert_eq!(standing(empty, &[]), ("claimed".to_owned(), Some(1)));
+    assert_eq!(
+        standing(empty, &["--coordinator-key", key, "--chain-id", chain]),
+        ("committed".to_owned(), Some(1))
+    );
+    assert_eq!(standing(empty, &["--keys", &keys]), ("final".to_owned(), Some(1)));
+    assert_eq!(standing(dir, &[]), ("final".to_owned(), Some(1)));
+    let table = run(empty, &["verify", &receipt, "--keys", &keys]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(
+        table.contains("by 1 of 1 trusted members, 1 are needed"),
+        "{table}"
+    );
+    assert!(
+        !table.contains('\u{1b}'),
+        "what others wrote moves no cursor: {table}"
+    );
+
+    other_keys(empty, &receipt, &keys);
+}
+
+/// Keys that are not this chain's members', and files that hold none.
+fn other_keys(empty: &Path, receipt: &str, keys: &str) {
+    let text = std::fs::read_to_string(keys).unwrap();
+    let (rest, member) = text.trim_end().rsplit_once("member ").unwrap();
+    let coordinator = rest.split("coordinator ").nth(1).unwrap().trim_end();
+    let other = empty.join("other");
+    let table = [
+        (
+            text.replace(member, coordinator),
+            "RCP-10: 0 of the 1 trusted members",
+        ),
+        (text.replace("main", "Main"), "KEYS-2: line 2"),
+        (rest.to_owned(), "KEYS-3: the file names 0 members"),
+        ("x".repeat(40_000), "KEYS-1"),
+    ];
+    for (text, part) in table {
+        std::fs::write(&other, text).unwrap();
+        let output = run(empty, &["verify", receipt, "--keys", other.to_str().unwrap()]);
+        let (code, said) = refused(&output, part);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(part) && said.contains("\nhint: "), "{said}");
+    }
+    let missing = run(empty, &["verify", receipt, "--keys", "/nowhere"]);
+    assert!(refused(&missing, "keys").1.contains("cannot read /nowhere"));
+}
+
+#[test]
+fn a_search_ends_with_the_last_who_waits_for_it() {
+    let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // No machine finds 2^60 attempts' worth.
+    let coordinator = Coordinator::start(server.path(), 60);
+    let dir = home.path();
+    let _registered = Registered(dir);
+    json(dir, &["register", "--server", &coordinator.url]);
+    let searching = |answer: &Value| !answer["mining"].is_null();
+    let mut waiting: Vec<_> = (0..2)
+        .map(|_| {
+            let mut command = worker(dir, &["mine_block"]);
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    wait(dir, &["status"], searching);
+    let mut last = waiting.pop().unwrap();
+    for child in &mut waiting {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // One still waits.
+    assert!(searching(&json(dir, &["status"])));
+    last.kill().unwrap();
+    last.wait().unwrap();
+    wait(dir, &["status"], |answer| !searching(answer));
+
+    // And several that give up at the same time.
+    let both: Vec<_> = (0..2)
+        .map(|_| {
+            let mut command = worker(dir, &["mine_block", "--wait-ms", "300"]);
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in both {
+        let (code, said) = refused(&child.wait_with_output().unwrap(), "mine_block");
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("no block was found in 300 ms"), "{said}");
+    }
+    wait(dir, &["status"], |answer| !searching(answer));
+}
