@@ -198,6 +198,8 @@ pub struct CheckpointView {
 /// All that a worker must know of a chain's network now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChainView {
+    /// The coordinator's clock when it said this: workers compare theirs.
+    pub time: Timestamp,
     /// The chain's name.
     #[schema(example = "main")]
     pub chain: String,

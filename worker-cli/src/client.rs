@@ -33,6 +33,8 @@ pub enum ClientError {
         dir: PathBuf,
         /// What its log says last.
         reason: String,
+        /// What its log says to do about it.
+        hint: Option<String>,
     },
     /// The node does not answer.
     #[error("the node at {api} does not answer: {reason}")]
@@ -59,7 +61,10 @@ impl ClientError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotRegistered(_) => Some("block-chain-worker register".to_owned()),
-            Self::Launch { dir, .. } => Some(format!("its log is {}", dir.join("node.log").display())),
+            Self::Launch { dir, hint, .. } => Some(match hint {
+                Some(hint) => hint.clone(),
+                None => format!("its log is {}", dir.join("node.log").display()),
+            }),
             Self::Unreachable { .. } => Some("block-chain-worker status starts it again".to_owned()),
             Self::Refused(error) => error.hint.clone(),
             Self::Answer(_) => Some("run the same version of the program for both".to_owned()),
@@ -121,6 +126,7 @@ impl NodeClient {
         let not_running = || ClientError::Launch {
             dir: dir.to_owned(),
             reason: "it does not run".to_owned(),
+            hint: None,
         };
         let api = running_api(dir).await.ok_or_else(not_running)?;
         let cookie = read_private(dir, "api.cookie")?.ok_or_else(not_running)?;

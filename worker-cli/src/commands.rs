@@ -17,6 +17,7 @@ use crate::dump::DatabaseUrl;
 use crate::identity::{Listen, WorkerFile};
 use crate::node::NodeSettings;
 use crate::output::{self, Format};
+use crate::storage::{StorageError, system_hint};
 use block_chain_common::hash::TxId;
 use clap::CommandFactory as _;
 use std::io::Write as _;
@@ -215,6 +216,10 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
             (hint, code) = (refusal.hint.clone(), refusal.code);
         } else if let Some(error) = cause.downcast_ref::<SettingsError>() {
             (hint, code) = (Some(error.hint().to_owned()), 2);
+        } else if let Some(error) = cause.downcast_ref::<StorageError>() {
+            hint = error.hint().map(str::to_owned);
+        } else if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            hint = hint.or(system_hint(error.kind()).map(str::to_owned));
         } else if let Some(error) = cause.downcast_ref::<ClientError>() {
             hint = error.hint();
         } else if let Some(error) = cause.downcast_ref::<CoordinatorError>() {
@@ -227,7 +232,7 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
         }
     }
     // One line, whatever a server or a file put into it.
-    let message = output::printable(&format!("{error:#}").replace('\n', " "));
+    let message = output::printable(&with_causes(error).replace('\n', " "));
     let hint = hint.map(|hint| format!("hint: {}\n", output::printable(&hint)));
     let hint = hint.unwrap_or_default();
     if std::io::stderr()
@@ -238,6 +243,19 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
         tracing::debug!("nobody reads standard error");
     }
     ExitCode::from(code)
+}
+
+/// An error with its causes, but for those that it names itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// The coordinators to register with.

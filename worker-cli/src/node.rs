@@ -9,12 +9,14 @@
 //! group commit. It never waits for a network or a lock that is held across I/O.
 
 mod chain_thread;
+pub mod clock;
 mod detached;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod handle;
 mod inbound;
 mod link;
+mod progress;
 mod router;
 mod run;
 

@@ -4,7 +4,8 @@ mod table;
 
 pub use table::{facts, list};
 
-use block_chain_common::quantity::Timestamp;
+use crate::api::types::Syncing;
+use block_chain_common::quantity::{Height, Timestamp};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -153,6 +154,21 @@ pub fn utc(time: Timestamp) -> String {
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (of_day / 3_600, of_day % 3_600 / 60, of_day % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// How far a node is that catches up, in words.
+#[must_use]
+pub fn progress(height: Height, syncing: &Syncing) -> String {
+    let left = match syncing.remaining_ms {
+        Some(ms) => format!(", {} left", duration(ms)),
+        None => String::new(),
+    };
+    format!(
+        "block {} of {}, {} a second{left}",
+        grouped(height.get()),
+        grouped(syncing.to.get()),
+        grouped(syncing.blocks_per_second)
+    )
 }
 
 /// A number of bytes for people.

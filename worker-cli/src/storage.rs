@@ -23,7 +23,8 @@ mod scratch;
 mod tests;
 mod write;
 
-pub use error::StorageError;
+pub use error::{StorageError, system_hint};
+use error::{db_error, io_error};
 pub use repair::StateDifference;
 pub use scratch::{ScratchState, remove_scratch};
 pub(crate) use write::superseded;
@@ -418,26 +419,6 @@ fn lock(dir: &Path) -> Result<File, StorageError> {
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(|error| io_error("write", &path, &error))?;
     Ok(file)
-}
-
-fn io_error(doing: &'static str, path: &Path, error: &std::io::Error) -> StorageError {
-    StorageError::Io {
-        doing,
-        path: path.to_owned(),
-        reason: error.to_string(),
-    }
-}
-
-fn db_error(doing: &'static str, path: &Path, error: &fjall::Error) -> StorageError {
-    let reason = match error {
-        fjall::Error::Io(error) => error.to_string(),
-        other => format!("{other:?}"),
-    };
-    StorageError::Io {
-        doing,
-        path: path.to_owned(),
-        reason,
-    }
 }
 
 fn decode<T: BorshDeserialize>(bytes: &[u8], what: &str) -> Result<T, StorageError> {

@@ -54,6 +54,7 @@ impl Service {
             None => None,
         };
         Ok(ChainView {
+            time: now,
             chain: chain.name.clone(),
             term,
             leader,

@@ -98,9 +98,7 @@ impl ApiError {
             Self::Forbidden => Some(
                 "send Authorization: Bearer, with the word in api.cookie in the data directory".to_owned(),
             ),
-            Self::Request(RequestError::Storage(StorageError::Damaged(_))) => {
-                Some("block-chain-worker check_consistency --repair".to_owned())
-            }
+            Self::Request(RequestError::Storage(error)) => error.hint().map(str::to_owned),
             Self::WrongHost => {
                 Some("ask by the address that node.json in the data directory names".to_owned())
             }

@@ -6,6 +6,7 @@ use super::json::{block_header_view, to_json};
 use super::routes::{full_status, peers_view};
 use super::types::{BlockView, NodeStatus, Status, TransactionJson};
 use crate::machine::Place;
+use crate::node::clock;
 use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, get};
 use block_chain_common::quantity::Height;
@@ -168,6 +169,13 @@ fn overview(html: &mut String, status: &NodeStatus) {
             status.members
         ),
     );
+    if let Some(syncing) = &status.syncing {
+        let progress = crate::output::progress(status.height, syncing);
+        push(html, format_args!("<dt>Catching up<dd class=waits>{progress}"));
+    }
+    if let Some(complaint) = status.clock_offset_ms.and_then(clock::complaint) {
+        push(html, format_args!("<dt>Clock<dd class=waits>{complaint}"));
+    }
     if let Some(waiting) = &status.waiting {
         let hint = waiting.hint.as_deref().unwrap_or_default();
         push(

@@ -64,6 +64,21 @@ pub struct Mining {
     pub elapsed_ms: u64,
 }
 
+/// How far a node is that catches up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Syncing {
+    /// The height it began at.
+    pub from: Height,
+    /// The height it is catching up to; it grows with the chain.
+    pub to: Height,
+    /// For how long, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Blocks a second, on average.
+    pub blocks_per_second: u64,
+    /// How long it will take at that rate, in milliseconds; nothing before the first block.
+    pub remaining_ms: Option<u64>,
+}
+
 /// Why the newest block is not final.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Waiting {
@@ -130,6 +145,10 @@ pub struct NodeStatus {
     pub members: usize,
     /// The height it is catching up to, while it is.
     pub syncing_to: Option<Height>,
+    /// How far that is, while it is.
+    pub syncing: Option<Syncing>,
+    /// How far the coordinator's clock is ahead of this machine's, in milliseconds; nothing before it has answered.
+    pub clock_offset_ms: Option<i64>,
     /// The search for a block, while there is one.
     pub mining: Option<Mining>,
     /// Why the head is not final, where it is not.

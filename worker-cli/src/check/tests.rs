@@ -8,7 +8,7 @@ use block_chain_common::block::ChainTip;
 use block_chain_common::coordinator_api::{ChainView, Member};
 use block_chain_common::hash::BlockHash;
 use block_chain_common::keys::SecretKey;
-use block_chain_common::quantity::{Height, Term};
+use block_chain_common::quantity::{Height, Term, Timestamp};
 use block_chain_common::state::StateKey;
 use block_chain_common::transaction::RecordKey;
 use std::sync::Arc;
@@ -222,6 +222,7 @@ fn set_members(fake: &FakeNode, members: Vec<Member>) {
         final_size: 0,
         lease_ms: 6_000,
         heartbeat_ms: 2_000,
+        time: Timestamp::default(),
     });
 }
 

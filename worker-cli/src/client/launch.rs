@@ -62,6 +62,7 @@ pub async fn launch(dir: &Path, servers: &[String], listen: &Listen) -> Result<(
     let not_started = |reason: &str| ClientError::Launch {
         dir: dir.to_owned(),
         reason: reason.to_owned(),
+        hint: None,
     };
     let _one_at_a_time = lock(dir, deadline).await?;
     // One that is just ending still has its store open; one that is just starting will answer.
@@ -86,10 +87,17 @@ pub async fn launch(dir: &Path, servers: &[String], listen: &Listen) -> Result<(
         }
         let ended = child.try_wait().ok().flatten();
         if ended.is_some() || Instant::now() > deadline {
-            let reason = last_error(dir, before);
-            return Err(not_started(
-                reason.as_deref().unwrap_or("it does not answer in 20 s"),
-            ));
+            return Err(match (last_error(dir, before), ended) {
+                (Some((reason, hint)), _) => ClientError::Launch {
+                    dir: dir.to_owned(),
+                    reason,
+                    hint,
+                },
+                (None, Some(status)) => {
+                    not_started(&format!("it has ended ({status}), and its log does not say why"))
+                }
+                (None, None) => not_started("it does not answer in 20 s"),
+            });
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -156,6 +164,7 @@ async fn lock(dir: &Path, deadline: Instant) -> Result<File, ClientError> {
             return Err(ClientError::Launch {
                 dir: dir.to_owned(),
                 reason,
+                hint: None,
             });
         }
         tokio::time::sleep(LOOK).await;
@@ -163,8 +172,8 @@ async fn lock(dir: &Path, deadline: Instant) -> Result<File, ClientError> {
     Ok(file)
 }
 
-/// The last error that the node wrote into its log after `before`.
-fn last_error(dir: &Path, before: u64) -> Option<String> {
+/// The last error that the node wrote into its log after `before`, and its hint.
+fn last_error(dir: &Path, before: u64) -> Option<(String, Option<String>)> {
     let mut log = File::open(dir.join("node.log")).ok()?;
     let length = log.metadata().ok()?.len();
     log.seek(SeekFrom::Start(before.max(length.saturating_sub(LOG_END_BYTES))))
@@ -172,8 +181,14 @@ fn last_error(dir: &Path, before: u64) -> Option<String> {
     let mut end = Vec::new();
     log.take(LOG_END_BYTES).read_to_end(&mut end).ok()?;
     let end = String::from_utf8_lossy(&end);
-    let line = end.lines().rev().find_map(|line| line.strip_prefix("error: "));
-    line.map(str::to_owned)
+    let mut hint = None;
+    for line in end.lines().rev() {
+        if let Some(error) = line.strip_prefix("error: ") {
+            return Some((error.to_owned(), hint));
+        }
+        hint = line.strip_prefix("hint: ").map(str::to_owned);
+    }
+    None
 }
 
 #[cfg(test)]
@@ -186,16 +201,21 @@ mod tests {
         let old = "error: an old one\n";
         let table = [
             (format!("{old}starting\n"), None),
-            (format!("{old}starting\nerror: new\nhint: do\n"), Some("new")),
             (
-                format!("{old}{}\nerror: after much\n", "x".repeat(200_000)),
-                Some("after much"),
+                format!("{old}starting\nerror: new\nhint: do\n"),
+                Some(("new", Some("do"))),
+            ),
+            (
+                format!("{old}{}\nerror: after much\nmore\n", "x".repeat(200_000)),
+                Some(("after much", None)),
             ),
         ];
         for (log, told) in table {
             std::fs::write(dir.path().join("node.log"), log).unwrap();
             let before = u64::try_from(old.len()).unwrap();
-            assert_eq!(last_error(dir.path(), before).as_deref(), told);
+            let told =
+                told.map(|(error, hint): (&str, Option<&str>)| (error.to_owned(), hint.map(str::to_owned)));
+            assert_eq!(last_error(dir.path(), before), told);
         }
     }
 

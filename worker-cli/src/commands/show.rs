@@ -7,6 +7,7 @@ use crate::api::types::{
 use crate::cli::Global;
 use crate::client::{ClientError, NodeClient};
 use crate::identity::WorkerFile;
+use crate::node::clock;
 use crate::output::{self, Format, facts, list};
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
@@ -102,8 +103,11 @@ pub(super) async fn status(node: &NodeClient, format: Format) -> Done {
             format!("{} connected, {} workers in all", now.peers, now.members),
         ),
     ];
-    if let Some(height) = now.syncing_to {
-        rows.push(("catching up", format!("{} of {height}", now.height)));
+    if let Some(syncing) = &now.syncing {
+        rows.push(("catching up", output::progress(now.height, syncing)));
+    }
+    if let Some(complaint) = now.clock_offset_ms.and_then(clock::complaint) {
+        rows.push(("clock", complaint));
     }
     if let Some(waiting) = &now.waiting {
         let hint = waiting

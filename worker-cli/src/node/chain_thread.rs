@@ -3,6 +3,7 @@
 use super::handle::{Command, MinedBlock, NodeEvent, RequestError, Shared};
 use super::link::ToCoordinator;
 use super::now;
+use super::progress::Progress;
 use crate::api::types::{Accepted, Mining, Status};
 use crate::machine::{Effect, Event, FoundNonce, Known, Machine, Mined, Token, Write};
 use crate::miner::{Puzzle, Search};
@@ -63,6 +64,7 @@ struct Running {
     searching: Option<Searching>,
     /// Until the store was settled after it.
     last_write: Option<Instant>,
+    progress: Progress,
 }
 
 impl ChainThread {
@@ -77,6 +79,7 @@ impl ChainThread {
             next_token: 0,
             searching: None,
             last_write: None,
+            progress: Progress::default(),
         }
         .run()
     }
@@ -84,6 +87,15 @@ impl ChainThread {
 
 impl Running {
     fn run(mut self) -> Result<(), StorageError> {
+        let ended = self.work();
+        if let Err(error) = &ended {
+            // Before the replies are dropped: whoever waits for one is told why there is none.
+            self.thread.shared.failure.get_or_init(|| error.clone());
+        }
+        ended
+    }
+
+    fn work(&mut self) -> Result<(), StorageError> {
         let mut group = Vec::with_capacity(GROUP);
         while self.thread.inputs.blocking_recv_many(&mut group, GROUP) > 0 {
             let (mut effects, mut wrote) = (Vec::new(), false);
@@ -331,9 +343,11 @@ impl Running {
         }
     }
 
-    fn publish_status(&self) {
+    fn publish_status(&mut self) {
         let (height, head) = self.thread.machine.head();
         let (count, bytes) = self.thread.machine.mempool_size();
+        let target = self.thread.machine.syncing_to();
+        let syncing = self.progress.observe(height, target, Instant::now());
         let store = &self.thread.shared.store;
         let mining = self.searching.as_ref().map(|searching| Mining {
             height: searching.height,
@@ -359,7 +373,8 @@ impl Running {
         (status.mempool_count, status.mempool_bytes) = (count, bytes);
         status.committed_size = store.committed().map_or(0, |checkpoint| checkpoint.size);
         status.final_size = store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size);
-        status.syncing_to = self.thread.machine.syncing_to();
+        status.syncing_to = syncing.as_ref().map(|syncing| syncing.to);
+        status.syncing = syncing;
         status.mining = mining.filter(|mining| mining.height > height);
         status.peers = peers;
     }

@@ -17,7 +17,7 @@ use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey, Re
 use block_chain_common::work::Target;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
 
@@ -73,6 +73,7 @@ impl FakeNode {
             events: broadcast::channel(16).0,
             signing: tokio::sync::Mutex::new(()),
             started: Mutex::new(std::time::Instant::now()),
+            failure: OnceLock::new(),
         };
         let fake = Self {
             node: NodeHandle(Arc::new(shared)),
@@ -280,6 +281,8 @@ fn status(spec: &CheckedSpec, store: &Store, key: &SecretKey) -> NodeStatus {
         peers: 0,
         members: 1,
         syncing_to: None,
+        syncing: None,
+        clock_offset_ms: None,
         mining: None,
         waiting: None,
     }

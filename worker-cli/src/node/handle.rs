@@ -17,7 +17,7 @@ use block_chain_common::transaction::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Something happened at the node; listeners of `/v1/events` get it as JSON.
@@ -173,6 +173,8 @@ pub(crate) struct Shared {
     /// Held while records are signed, so that their nonces follow each other.
     pub(crate) signing: tokio::sync::Mutex<()>,
     pub(crate) started: Mutex<std::time::Instant>,
+    /// Why the chain's thread has ended, where the store failed it.
+    pub(crate) failure: OnceLock<StorageError>,
 }
 
 impl Shared {
@@ -440,12 +442,13 @@ impl NodeHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.0
-            .commands
-            .send(command(reply))
-            .await
-            .or(Err(RequestError::Stopping))?;
-        answer.await.or(Err(RequestError::Stopping))
+        let ended = || match self.0.failure.get() {
+            Some(error) => RequestError::Storage(error.clone()),
+            None => RequestError::Stopping,
+        };
+        let sent = self.0.commands.send(command(reply)).await;
+        sent.ok().ok_or_else(ended)?;
+        answer.await.ok().ok_or_else(ended)
     }
 }
 
@@ -493,6 +496,8 @@ pub(crate) fn first_status(store: &Store, spec: &CheckedSpec, key: &SecretKey) -
         peers: 0,
         members: 0,
         syncing_to: None,
+        syncing: None,
+        clock_offset_ms: None,
         mining: None,
         waiting: None,
     }

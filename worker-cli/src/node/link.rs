@@ -2,13 +2,14 @@
 
 use super::chain_thread::Input;
 use super::handle::{NodeEvent, RequestError, Shared};
+use super::{clock, now};
 use crate::api::types::Waiting;
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::identity::{CHAIN_KEYS, write_private};
 use crate::machine::{CommitOutcome, Event};
 use crate::net::{Network, PeerAddress};
 use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignRequest, Heartbeat};
-use block_chain_common::quantity::Height;
+use block_chain_common::quantity::{Height, Timestamp};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
@@ -73,6 +74,19 @@ impl Link {
         }
     }
 
+    /// Compares clocks, and says so once where they are apart.
+    fn compare_clocks(&self, asked: Timestamp, view: &ChainView) {
+        let offset = clock::offset_ms(asked, view.time, now());
+        let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
+        let before = status.clock_offset_ms.replace(offset).and_then(clock::complaint);
+        drop(status);
+        match (before, clock::complaint(offset)) {
+            (None, Some(complaint)) => tracing::warn!("{complaint}"),
+            (Some(_), None) => tracing::info!("this machine's clock agrees with the coordinator's again"),
+            _ => {}
+        }
+    }
+
     async fn beat(&self) -> Result<ChainView, CoordinatorError> {
         let store = &self.shared.store;
         let (height, head) = store.head();
@@ -92,7 +106,10 @@ impl Link {
                 .collect(),
             api: Some(self.api.clone()),
         };
-        self.client.heartbeat(self.worker, &beat).await
+        let asked = now();
+        let view = self.client.heartbeat(self.worker, &beat).await?;
+        self.compare_clocks(asked, &view);
+        Ok(view)
     }
 
     fn take(&self, view: ChainView) {

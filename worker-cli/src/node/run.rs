@@ -19,7 +19,7 @@ use block_chain_common::keys::SecretKey;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
@@ -169,6 +169,7 @@ fn share(
         events: broadcast::channel(256).0,
         signing: tokio::sync::Mutex::new(()),
         started: Mutex::new(Instant::now()),
+        failure: OnceLock::new(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Why the store cannot be opened, read or written.
 
 use block_chain_common::hash::ChainId;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// Why the store cannot be opened, read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +43,8 @@ pub enum StorageError {
         doing: &'static str,
         /// Where.
         path: PathBuf,
+        /// Of what kind the system's refusal is.
+        kind: ErrorKind,
         /// What the system said.
         reason: String,
     },
@@ -54,9 +57,64 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::InUse { .. } => Some("stop it, or give this node another --data-dir"),
+            Self::NewerFormat { .. } => Some("run the version of the program that wrote it, or a later one"),
+            Self::OtherChain { .. } => Some("give each chain a --data-dir of its own"),
+            Self::Damaged(_) => Some(
+                "block-chain-worker check_consistency --repair; where the node does not start, move blocks/ out of the data \
+                 directory: it then fetches the chain again",
+            ),
+            Self::Io { kind, .. } => system_hint(*kind),
+            Self::Poisoned => Some("block-chain-worker status starts it again, once it has ended"),
+            Self::Misuse(_) => None,
+        }
+    }
+
     /// Bytes that are not what was written.
     #[must_use]
     pub fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged(what.into())
+    }
+}
+
+/// What to do where the system refuses to write.
+#[must_use]
+pub const fn system_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Some("make room on the disk: nothing that was acknowledged is lost")
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            Some("the data directory must be one that this user may write to")
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn io_error(doing: &'static str, path: &Path, error: &std::io::Error) -> StorageError {
+    let reason = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full".to_owned(),
+        _ => error.to_string(),
+    };
+    StorageError::Io {
+        doing,
+        path: path.to_owned(),
+        kind: error.kind(),
+        reason,
+    }
+}
+
+/// What fjall says: the system's refusals, a write after one of these, or bytes that are not what it wrote.
+pub(super) fn db_error(doing: &'static str, path: &Path, error: &fjall::Error) -> StorageError {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            io_error(doing, path, error)
+        }
+        fjall::Error::Poisoned => StorageError::Poisoned,
+        other => StorageError::damaged(format!("cannot {doing} {}: {other:?}", path.display())),
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn json(dir: &Path, words: &[&str]) -> Value {
+pub(super) fn json(dir: &Path, words: &[&str]) -> Value {
     let output = run(dir, &[&["--json"], words].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {said}");
@@ -18,7 +18,7 @@ fn json(dir: &Path, words: &[&str]) -> Value {
 }
 
 /// Asks again and again, with nothing but the asking in between, until the answer is right.
-fn wait(dir: &Path, words: &[&str], right: impl Fn(&Value) -> bool) -> Value {
+pub(super) fn wait(dir: &Path, words: &[&str], right: impl Fn(&Value) -> bool) -> Value {
     let started = Instant::now();
     loop {
         let answer = json(dir, words);
