@@ -1,5 +1,7 @@
 //! What a block leaves in the store, and that nothing of it is left when it is undone.
 
+mod damage;
+
 use crate::machine::{ChainRead as _, Place, Write};
 use crate::node::fake::FakeNode;
 use crate::storage::Store;
