@@ -10,10 +10,17 @@ mod restore;
 #[cfg(test)]
 mod tests;
 
-use crate::api::types::{CheckProgress, CheckReport, LocalCheck, Verdict};
+use crate::api::types::{CheckProgress, CheckReport, LocalCheck, ReplicaCheck, Verdict};
 use crate::node::NodeHandle;
+use crate::storage::{Missing, want_rebuild};
+use block_chain_common::coordinator_api::ChainView;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// By when a node that has started is connected to the others, in milliseconds.
+const JOIN_MS: u64 = 5_000;
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How far a check is; there is one at a time.
 #[derive(Debug, Default)]
@@ -75,7 +82,27 @@ pub async fn run(node: &NodeHandle, repair: bool, state: &Arc<CheckState>) -> Re
         .map_err(|error| format!("the check failed: {error}"))?
 }
 
+/// Waits, at a node that has just started, until it is connected to everybody who is there: without them nothing can be
+/// fetched, and all would be called unreachable.
+async fn join(node: &NodeHandle) {
+    let joined = |view: ChainView| {
+        let connected = node.connected();
+        let me = node.status().public_key;
+        let others = view
+            .members
+            .iter()
+            .filter(|member| member.alive && member.public_key != me);
+        others
+            .into_iter()
+            .all(|member| connected.contains(&member.public_key))
+    };
+    while node.status().uptime_ms < JOIN_MS && !node.chain_view().is_some_and(joined) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 async fn check(node: &NodeHandle, repair: bool, running: &Running) -> Result<CheckReport, String> {
+    join(node).await;
     let mut local = check_local(node, false, &running.0).await?;
     if repair && !local.errors.is_empty() {
         let repaired = check_local(node, true, &running.0).await?.repaired;
@@ -88,12 +115,30 @@ async fn check(node: &NodeHandle, repair: bool, running: &Running) -> Result<Che
         .as_ref()
         .is_some_and(|coordinator| coordinator.same == Some(false));
     let consistent = local.errors.is_empty() && !differs && !contradicted;
+    let rebuild = repair && !local.errors.is_empty() && ask_for_rebuild(node, &replicas)?;
     Ok(CheckReport {
         consistent,
+        rebuild,
         local,
         replicas,
         coordinator,
     })
+}
+
+/// What could not be put right in place is in files that the database cannot read.
+fn ask_for_rebuild(node: &NodeHandle, replicas: &[ReplicaCheck]) -> Result<bool, String> {
+    let (me, height) = (node.status().worker_id, node.store().head().0);
+    let has_all = |replica: &ReplicaCheck| {
+        let same = matches!(replica.verdict, Verdict::Same | Verdict::Ahead);
+        replica.worker_id != me && same && replica.height >= height
+    };
+    let missing = if replicas.iter().any(has_all) {
+        Missing::FromPeers
+    } else {
+        Missing::None
+    };
+    want_rebuild(&node.0.data_dir, missing).map_err(|error| error.to_string())?;
+    Ok(true)
 }
 
 async fn check_local(node: &NodeHandle, repair: bool, state: &Arc<CheckState>) -> Result<LocalCheck, String> {

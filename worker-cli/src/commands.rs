@@ -108,7 +108,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 }
                 _ => None,
             };
-            let node = NodeClient::connect(global).await?;
+            let node = match (NodeClient::connect(global).await, &other) {
+                (Err(error), Command::CheckConsistency { repair: true }) => {
+                    check::revive(global, error).await?
+                }
+                (node, _) => node?,
+            };
+            if let Command::CheckConsistency { repair } = other {
+                return check::run(global, node, repair, format).await;
+            }
             with_node(&node, other, prepared, format).await
         }
     }
@@ -138,7 +146,6 @@ async fn with_node(
             None => Ok(ExitCode::SUCCESS),
         },
         Command::GetLeader => show::leader(node, format).await,
-        Command::CheckConsistency { repair } => check::run(node, repair, format).await,
         Command::MineBlock { wait_ms } => chain::mine(node, wait_ms, format).await,
         Command::GetChain { from, limit } => chain::get(node, from, limit, format).await,
         Command::DumpData { db_url, once } => dump::run(node, &db_url, once, format).await,
@@ -153,6 +160,7 @@ async fn with_node(
         Command::Register { .. }
         | Command::Run { .. }
         | Command::GetId
+        | Command::CheckConsistency { .. }
         | Command::Verify { .. }
         | Command::Completions { .. }
         | Command::Demo { .. }

@@ -17,6 +17,7 @@
 
 mod error;
 mod read;
+mod rebuild;
 mod repair;
 mod scratch;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod write;
 
 pub use error::{StorageError, system_hint};
 use error::{db_error, io_error};
+pub use rebuild::{Missing, is_rebuild_wanted, rebuild_where_wanted, want_rebuild};
 pub use repair::StateDifference;
 pub use scratch::{ScratchState, remove_scratch};
 pub(crate) use write::superseded;

@@ -1,7 +1,7 @@
 //! Putting right what a check found: blocks from this store or from peers, indexes from the blocks, the state from both.
 //!
 //! What is put back was judged by the same rules as a new block. Not put right: the first block (the node does not start
-//! without it), checkpoints, and what waits; files that the database itself cannot read need a replica made anew.
+//! without it), checkpoints, and what waits; where the database itself cannot read its files the store is made anew.
 
 use super::local::{Check, Judged};
 use crate::machine::ChainRead as _;

@@ -2,6 +2,7 @@
 
 use super::ClientError;
 use crate::identity::{IdentityError, Listen, read_private};
+use crate::storage::is_rebuild_wanted;
 use serde::Deserialize;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -86,7 +87,8 @@ pub async fn launch(dir: &Path, servers: &[String], listen: &Listen) -> Result<(
             return Ok(());
         }
         let ended = child.try_wait().ok().flatten();
-        if ended.is_some() || Instant::now() > deadline {
+        let late = Instant::now() > deadline && !is_rebuild_wanted(dir);
+        if ended.is_some() || late {
             return Err(match (last_error(dir, before), ended) {
                 (Some((reason, hint)), _) => ClientError::Launch {
                     dir: dir.to_owned(),

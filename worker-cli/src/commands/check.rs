@@ -1,27 +1,109 @@
 //! `check_consistency`.
 
-use crate::api::types::{CheckProgress, CheckReport, CheckRequest, LocalCheck, Verdict};
-use crate::client::{ClientError, NodeClient};
+use super::Refusal;
+use crate::api::types::{
+    CheckProgress, CheckReport, CheckRequest, LocalCheck, NodeStatus, Stopping, Verdict,
+};
+use crate::cli::Global;
+use crate::client::{ClientError, NodeClient, has_ended};
 use crate::output::{self, Format, list};
+use crate::storage::{Missing, want_rebuild};
+use block_chain_common::quantity::Height;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub(super) async fn run(node: &NodeClient, repair: bool, format: Format) -> anyhow::Result<ExitCode> {
+/// How long a replica may be without a new block while it fetches what its new store lacks.
+const STALLED: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(
+    global: &Global,
+    node: NodeClient,
+    repair: bool,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let mut report = check(&node, repair).await?;
+    if report.rebuild {
+        let before: NodeStatus = node.get("/v1/status", &[]).await?;
+        output::note(
+            "the store's files are damaged: it is made anew from what is sound, the rest comes from the other workers",
+        );
+        let node = restart(global, &node).await?;
+        catch_up(&node, before.height).await?;
+        report = check(&node, false).await?;
+    }
+    show(&report, repair, format)
+}
+
+async fn check(node: &NodeClient, repair: bool) -> Result<CheckReport, ClientError> {
     let watched = tokio::spawn(watch(node.clone()));
-    let report: Result<CheckReport, ClientError> = node.post("/v1/check", &CheckRequest { repair }).await;
+    let report = node.post("/v1/check", &CheckRequest { repair }).await;
     watched.abort();
-    let report = report?;
+    report
+}
+
+/// A node that does not start because its store is damaged gets a new one, where that needs nothing from others.
+pub(super) async fn revive(global: &Global, error: ClientError) -> Result<NodeClient, ClientError> {
+    let dir = global.data_dir();
+    match &error {
+        ClientError::Launch { reason, .. } if reason.contains("the store is damaged") => {
+            output::note(&format!("{error}; its store is made anew"));
+            if want_rebuild(&dir, Missing::None).is_err() {
+                return Err(error);
+            }
+            NodeClient::connect(global).await
+        }
+        _ => Err(error),
+    }
+}
+
+/// Ends the node and starts it again: it makes its store anew in between.
+async fn restart(global: &Global, node: &NodeClient) -> Result<NodeClient, ClientError> {
+    let dir = global.data_dir();
+    let stopped: Result<Stopping, ClientError> = node.post("/v1/stop", &serde_json::json!({})).await;
+    stopped?;
+    while !has_ended(&dir) {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    NodeClient::connect(global).await
+}
+
+/// Waits until the replica is as long as it was.
+async fn catch_up(node: &NodeClient, height: Height) -> anyhow::Result<()> {
+    let bar = output::bar(height.get(), "{wide_bar} {pos}/{len} blocks");
+    let (mut best, mut since) = (None, Instant::now());
+    loop {
+        let now: NodeStatus = node.get("/v1/status", &[]).await?;
+        bar.set_position(now.height.get());
+        if now.height >= height {
+            return Ok(());
+        }
+        if best != Some(now.height) {
+            (best, since) = (Some(now.height), Instant::now());
+        }
+        if since.elapsed() > STALLED {
+            let message = format!(
+                "the new store has {} of {height} blocks, and no more come",
+                now.height
+            );
+            let hint = "it goes on by itself when a worker that has them is there: block-chain-worker status";
+            return Err(Refusal::failed(message, Some(hint)).into());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn show(report: &CheckReport, repair: bool, format: Format) -> anyhow::Result<ExitCode> {
     let code = if report.consistent {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     };
     if format == Format::Json {
-        output::json(&report)?;
+        output::json(report)?;
         return Ok(code);
     }
     show_local(&report.local)?;
-    show_others(&report)?;
+    show_others(report)?;
     output::line(if report.consistent {
         "consistent"
     } else {

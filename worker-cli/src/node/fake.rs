@@ -18,6 +18,7 @@ use block_chain_common::work::Target;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
 
@@ -72,7 +73,12 @@ impl FakeNode {
             connected: RwLock::new(Vec::new()),
             events: broadcast::channel(16).0,
             signing: tokio::sync::Mutex::new(()),
-            started: Mutex::new(std::time::Instant::now()),
+            // Long enough ago that nobody waits for it to be connected.
+            started: Mutex::new(
+                Instant::now()
+                    .checked_sub(Duration::from_secs(10))
+                    .unwrap_or_else(Instant::now),
+            ),
             failure: OnceLock::new(),
         };
         let fake = Self {

@@ -12,7 +12,7 @@ use crate::dump::{DatabaseUrl, DumpControl};
 use crate::identity::{WorkerFile, load_key, read_private};
 use crate::machine::{ChainRead as _, Event, Machine, Start};
 use crate::net::{NetConfig, NetEvent, Network};
-use crate::storage::{StorageError, Store};
+use crate::storage::{StorageError, Store, rebuild_where_wanted};
 use anyhow::{Context as _, anyhow};
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::keys::SecretKey;
@@ -132,6 +132,7 @@ fn open(settings: &NodeSettings) -> anyhow::Result<Opened> {
     let key = load_key(dir)?.ok_or_else(no_worker)?;
     let token = read_private(dir, "worker.token")?;
     let spec = Arc::new(worker.checked_spec(dir)?);
+    rebuild_where_wanted(dir, &spec)?;
     let store = Store::open(dir, &spec)?;
     let servers = if settings.servers.is_empty() {
         worker.servers.clone()
@@ -248,7 +249,14 @@ fn load(opened: &Opened) -> anyhow::Result<(Machine, MempoolMirror)> {
         store,
         ..
     } = opened;
-    let waiting = store.mempool().context("cannot read what waits")?;
+    let waiting = match store.mempool() {
+        // The chain is not lost with it, and peers have it too.
+        Err(error @ StorageError::Damaged(_)) => {
+            tracing::error!(%error, "what waits cannot be read: check_consistency --repair makes the store anew");
+            Vec::new()
+        }
+        waiting => waiting.context("cannot read what waits")?,
+    };
     let mut mirror = MempoolMirror::default();
     for (sequence, transaction) in &waiting {
         mirror.add(*sequence, transaction.clone());

@@ -1,5 +1,6 @@
 //! A worker with a chain of its own: receipts and the keys that they are checked with; a search that nobody waits for.
 
+use super::faults::signal;
 use super::node::{Coordinator, Registered};
 use super::{refused, run, worker};
 use serde_json::Value;
@@ -12,13 +13,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn json(dir: &Path, words: &[&str]) -> Value {
     let output = run(dir, &[&["--json"], words].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words:?}: {said}");
+    let (said, answer) = (
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout),
+    );
+    assert!(output.status.success(), "{words:?}: {said}{answer}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Asks again and again, with nothing but the asking in between, until the answer is right.
-pub(super) fn wait(dir: &Path, words: &[&str], right: impl Fn(&Value) -> bool) -> Value {
+pub(super) fn wait(dir: &Path, words: &[&str], mut right: impl FnMut(&Value) -> bool) -> Value {
     let started = Instant::now();
     loop {
         let answer = json(dir, words);
@@ -160,4 +164,58 @@ fn a_search_ends_with_the_last_who_waits_for_it() {
         assert!(said.contains("no block was found in 300 ms"), "{said}");
     }
     wait(dir, &["status"], |answer| !searching(answer));
+}
+
+/// How far the chain is when a worker comes back.
+const AWAY: u64 = 10_000;
+
+#[test]
+fn a_worker_that_was_away_for_10_000_blocks_catches_up_and_says_how_far_it_is() {
+    let homes = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [server, leader, away] = homes.each_ref().map(tempfile::TempDir::path);
+    let coordinator = Coordinator::with(server, &["--proof", "authority", "--block-interval-ms", "0"]);
+    let _registered = [Registered(leader), Registered(away)];
+    let at_leader = json(leader, &["register", "--server", &coordinator.url]);
+    json(away, &["register", "--server", &coordinator.url]);
+    signal(away, "TERM");
+    mine(leader, at_leader["api"].as_str().unwrap(), AWAY);
+
+    // Only the leader has what the other lacks, and it needs the other for a majority.
+    let mut seen = Vec::new();
+    let caught_up = wait(away, &["status"], |status| {
+        seen.extend(status["syncing"].as_object().cloned());
+        status["height"].as_u64() >= Some(AWAY)
+    });
+    assert!(caught_up["syncing"].is_null(), "{caught_up}");
+    assert!(!seen.is_empty(), "it has said how far it is");
+    for syncing in &seen {
+        assert!(syncing["to"].as_u64() >= Some(AWAY), "{syncing:?}");
+        assert!(
+            syncing["remaining_ms"].is_u64() || syncing["blocks_per_second"] == 0,
+            "{syncing:?}"
+        );
+    }
+    wait(away, &["status"], |status| {
+        status["final_size"].as_u64() > Some(AWAY)
+    });
+    assert_eq!(json(away, &["check_consistency"])["consistent"], true);
+}
+
+/// Makes blocks one after the other, each with nothing in it.
+fn mine(dir: &Path, api: &str, blocks: u64) {
+    let cookie = std::fs::read_to_string(dir.join("api.cookie")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    // Another test of this process may have been first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        for _ in 0..blocks {
+            let asked = client.post(format!("{api}/v1/mine")).bearer_auth(&cookie);
+            let answer = asked.body("{}").send().await.unwrap();
+            assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        }
+    });
 }

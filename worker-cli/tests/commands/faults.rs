@@ -16,7 +16,7 @@ fn pid(dir: &Path) -> String {
 }
 
 /// Sends a signal to the node, and waits until it is gone.
-fn signal(dir: &Path, name: &str) {
+pub(super) fn signal(dir: &Path, name: &str) {
     let pid = pid(dir);
     let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
     assert!(sent.success());
@@ -245,4 +245,115 @@ fn a_directory_that_cannot_be_written_is_named() {
     );
     assert!(code == 1 && said.contains(file.to_str().unwrap()), "{said}");
     assert_eq!(fs::read(&file).unwrap(), b"");
+}
+
+/// Turns a bit in every table that is large enough to hold more than its frame.
+fn damage_tables(dir: &Path) -> usize {
+    let (mut folders, mut damaged) = (vec![dir.join("blocks/keyspaces")], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else if entry.metadata().unwrap().len() > 200_000 {
+                let mut bytes = fs::read(entry.path()).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 16;
+                fs::write(entry.path(), bytes).unwrap();
+                damaged += 1;
+            }
+        }
+    }
+    damaged
+}
+
+#[test]
+fn damaged_tables_are_named_and_repaired_from_the_other_workers() {
+    let homes = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [server, a, b] = homes.each_ref().map(tempfile::TempDir::path);
+    let coordinator = Coordinator::start(server, 4);
+    let _registered = [Registered(a), Registered(b)];
+    for dir in [a, b] {
+        json(dir, &["register", "--server", &coordinator.url]);
+    }
+    let records = (0..8).map(|n| {
+        format!(
+            "{{\"key\":\"key-{n}\",\"value\":\"{}\"}}\n",
+            n.to_string().repeat(900_000)
+        )
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), records.collect::<String>()).unwrap();
+    let added = json(a, &["add_transaction", "--file", file.path().to_str().unwrap()]);
+    let last = ids(&added).pop().unwrap();
+    json(a, &["mine_block"]);
+    for dir in [a, b] {
+        wait(dir, &["transaction", &last], |answer| answer["status"] == "final");
+    }
+    // A stop moves what is in memory into tables.
+    signal(a, "TERM");
+    assert!(damage_tables(a) > 0);
+    let found = run(a, &["--json", "check_consistency"]);
+    let report: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(
+        (found.status.code(), &report["consistent"]),
+        (Some(1), &Value::Bool(false)),
+        "{report}"
+    );
+    assert!(
+        report["local"]["errors"][0]["height"].is_u64(),
+        "the first bad block is named: {report}"
+    );
+
+    let report = json(a, &["check_consistency", "--repair"]);
+    assert_eq!(report["consistent"], true, "{report}");
+    let found = json(a, &["get", "--key", "key-7"]);
+    assert_eq!(found["value"].as_str().unwrap().len(), 900_000);
+    assert_eq!(json(a, &["check_consistency"])["consistent"], true);
+    let left = fs::read_dir(a)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(
+        !left
+            .into_iter()
+            .any(|name| name.starts_with("rebuild") || name.ends_with("damaged"))
+    );
+}
+
+#[test]
+fn what_no_other_worker_has_is_not_thrown_away() {
+    let homes = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [server, dir] = homes.each_ref().map(tempfile::TempDir::path);
+    let coordinator = Coordinator::start(server, 4);
+    let _registered = Registered(dir);
+    json(dir, &["register", "--server", &coordinator.url]);
+    for block in 0..8 {
+        json(
+            dir,
+            &[
+                "add_transaction",
+                "--key",
+                &format!("key-{block}"),
+                "--value",
+                &"v".repeat(100_000),
+            ],
+        );
+        json(dir, &["mine_block"]);
+    }
+    let value = "v".repeat(1_000_000);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let records = (0..5).map(|n| format!("{{\"key\":\"large-{n}\",\"value\":\"{value}\"}}\n"));
+    fs::write(file.path(), records.collect::<String>()).unwrap();
+    json(dir, &["add_transaction", "--file", file.path().to_str().unwrap()]);
+    json(dir, &["mine_block"]);
+    let height = json(dir, &["status"])["height"].clone();
+    signal(dir, "TERM");
+    assert!(damage_tables(dir) > 0);
+    let repaired = run(dir, &["--json", "check_consistency", "--repair"]);
+    assert_eq!(repaired.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&repaired.stdout).unwrap();
+    assert_eq!(report["consistent"], false, "{report}");
+    let status = json(dir, &["status"]);
+    assert_eq!(status["height"], height, "no block was given up");
+    let log = fs::read_to_string(dir.join("node.log")).unwrap();
+    assert!(log.contains("no peer was seen to have it"), "{log}");
 }

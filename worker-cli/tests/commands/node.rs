@@ -19,16 +19,18 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     pub(super) fn start(dir: &Path, difficulty: u8) -> Self {
-        let difficulty = difficulty.to_string();
+        Self::with(dir, &["--difficulty", &difficulty.to_string()])
+    }
+
+    pub(super) fn with(dir: &Path, more: &[&str]) -> Self {
         let words = [
             "block-chain-server",
             "--bind",
             "127.0.0.1:0",
-            "--difficulty",
-            &difficulty,
             "--data-dir",
+            dir.to_str().unwrap(),
         ];
-        let settings = Settings::parse_from(words.into_iter().chain([dir.to_str().unwrap()]));
+        let settings = Settings::parse_from(words.iter().chain(more));
         let (started, wait) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {

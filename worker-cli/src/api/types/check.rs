@@ -89,6 +89,8 @@ pub struct ReplicaCheck {
 pub struct CheckReport {
     /// Nothing wrong here, and no replica differs.
     pub consistent: bool,
+    /// The store's files are damaged beyond what can be put right in place: it is made anew at the node's next start.
+    pub rebuild: bool,
     /// This replica.
     pub local: LocalCheck,
     /// Every live worker, this one included.
