@@ -3,6 +3,7 @@
 
 use block_chain_common::agreement::Acknowledgement;
 use block_chain_common::block::Block;
+use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::codec::{Format, decode, encode};
@@ -16,7 +17,7 @@ use block_chain_common::transaction::Transaction;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target; `fuzz/fuzz_targets/` has one file for each name.
-pub(crate) const TARGETS: [Target; 8] = [
+pub(crate) const TARGETS: [Target; 9] = [
     ("transaction", format::<Transaction>),
     ("header", format::<Header>),
     ("block", format::<Block>),
@@ -24,6 +25,7 @@ pub(crate) const TARGETS: [Target; 8] = [
     ("acknowledgement", format::<Acknowledgement>),
     ("checkpoint", checkpoint),
     ("receipt", receipt),
+    ("chain_keys", chain_keys),
     ("address", address),
 ];
 
@@ -63,6 +65,16 @@ pub(crate) fn receipt(bytes: &[u8]) {
     if let Ok(receipt) = Receipt::parse(text) {
         assert_eq!(receipt.to_text(), text);
         drop(receipt.verify(None));
+    }
+}
+
+/// Keys that are read are written the same.
+pub(crate) fn chain_keys(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(keys) = ChainKeys::parse(text) {
+        assert_eq!(keys.to_text(), text);
     }
 }
 

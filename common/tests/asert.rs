@@ -1,5 +1,4 @@
-//! ASERT against the published runs of `aserti3-2d` (Bitcoin Cash Node's qa-assets, `test_vectors/aserti3-2d`, run01,
-//! run03 and run05). Each line there is a block's height and time, and the bits of the block after it.
+//! ASERT against the published runs of `aserti3-2d`, see `vectors/asert/README`.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,75 +12,76 @@
 use block_chain_common::hash::BlockHash;
 use block_chain_common::work::{AsertParameters, Target, Work, asert};
 use proptest::prelude::*;
+use std::fs;
 
 const BITCOIN_LIMIT: u32 = 0x1d00_ffff;
 /// Seconds, as the runs have them.
 const INTERVAL: u64 = 600;
 const HALF_LIFE: u64 = 172_800;
 
-/// The anchor of all three runs is block 1, whose parent has time 0.
-fn next_bits(anchor_bits: u32, height: u64, time: i64) -> u32 {
-    let parameters = AsertParameters {
-        anchor_target: Target::from_bits(anchor_bits).unwrap(),
-        limit: Target::from_bits(BITCOIN_LIMIT).unwrap(),
-        interval: INTERVAL,
-        half_life: HALF_LIFE,
+/// A run's lines `height, time, bits of the next block`, and its anchor's height, parent's time, and bits.
+struct Run {
+    anchor: (u64, i64, u32),
+    lines: Vec<(u64, i64, u32)>,
+}
+
+fn read(number: u32) -> Run {
+    let path = format!(
+        "{}/tests/vectors/asert/run{number:02}",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let text = fs::read_to_string(path).unwrap();
+    let said = |name: &str| {
+        text.lines()
+            .find_map(|line| line.split_once(name))
+            .unwrap()
+            .1
+            .trim()
     };
-    asert(&parameters, time, height - 1).to_bits()
+    let bits = |text: &str| u32::from_str_radix(text.strip_prefix("0x").unwrap(), 16).unwrap();
+    let anchor = (
+        said("anchor height:").parse().unwrap(),
+        said(if number < 11 {
+            "anchor ancestor time:"
+        } else {
+            "anchor parent time:"
+        })
+        .parse()
+        .unwrap(),
+        bits(said("anchor nBits:")),
+    );
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    let lines: Vec<_> = lines
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (
+                words[1].parse().unwrap(),
+                words[2].parse().unwrap(),
+                bits(words[3]),
+            )
+        })
+        .collect();
+    assert_eq!(said("iterations:"), lines.len().to_string(), "run {number}");
+    Run { anchor, lines }
 }
 
 #[test]
-fn run_1_steady_blocks_at_the_limit_stay_there() {
-    for height in 2..=11_u32 {
-        assert_eq!(
-            next_bits(0x1d00_ffff, height.into(), i64::from(height) * 600),
-            0x1d00_ffff
-        );
-    }
-}
-
-#[test]
-fn run_3_steady_blocks_at_the_hardest_target_stay_there() {
-    for height in 2..=11_u32 {
-        assert_eq!(
-            next_bits(0x0101_0000, height.into(), i64::from(height) * 600),
-            0x0101_0000
-        );
-    }
-}
-
-#[test]
-fn run_5_halves_the_target_with_each_half_life_ahead() {
-    assert_eq!(next_bits(0x1d00_ffff, 2, 0), 0x1d00_fec5);
-    // From the second line on: every 288 blocks, with the same eight mantissas for each byte of length.
-    let mantissas = [
-        0x7f62c0, 0x3fb160, 0x1fd8b0, 0x0fec58, 0x07f62c, 0x03fb16, 0x01fd8b, 0x00fec5,
-    ];
-    for line in 0..208_u32 {
-        let expected = ((0x1c - line / 8) << 24) | mantissas[usize::try_from(line % 8).unwrap()];
-        let height = 290 + 288 * u64::from(line);
-        assert_eq!(next_bits(0x1d00_ffff, height, 0), expected, "height {height}");
-    }
-    let tail = [
-        (60_194, 0x027f_6200),
-        (60_482, 0x023f_b100),
-        (60_770, 0x021f_d800),
-        (61_058, 0x020f_ec00),
-        (61_346, 0x0207_f600),
-        (61_634, 0x0203_fb00),
-        (61_922, 0x0201_fd00),
-        (62_210, 0x0200_fe00),
-        (62_498, 0x017f_0000),
-        (62_786, 0x013f_0000),
-        (63_074, 0x011f_0000),
-        (63_362, 0x010f_0000),
-        (63_650, 0x0107_0000),
-        (63_938, 0x0103_0000),
-        (64_226, 0x0101_0000),
-        (64_514, 0x0101_0000),
-    ];
-    for (height, expected) in tail {
-        assert_eq!(next_bits(0x1d00_ffff, height, 0), expected, "height {height}");
+fn the_published_runs_are_followed_bit_by_bit() {
+    for number in 1..=12 {
+        let Run { anchor, lines } = read(number);
+        let (anchor_height, ancestor_time, anchor_bits) = anchor;
+        let parameters = AsertParameters {
+            anchor_target: Target::from_bits(anchor_bits).unwrap(),
+            limit: Target::from_bits(BITCOIN_LIMIT).unwrap(),
+            interval: INTERVAL,
+            half_life: HALF_LIFE,
+        };
+        for (height, time, expected) in lines {
+            let found = asert(&parameters, time - ancestor_time, height - anchor_height).to_bits();
+            assert_eq!(found, expected, "run {number}, height {height}: {found:#010x}");
+        }
     }
 }
 

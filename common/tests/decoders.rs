@@ -13,6 +13,7 @@ mod bodies;
 
 use block_chain_common::agreement::Acknowledgement;
 use block_chain_common::block::Block;
+use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
 use block_chain_common::codec::encode;
@@ -72,6 +73,8 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
         history: vec![[5; 32]],
         checkpoint: note.to_string(),
     };
+    let chain = (checked.id(), "main".to_owned());
+    let keys = ChainKeys::new(chain, key.public_key(), vec![key.public_key()]).unwrap();
     BTreeMap::from([
         ("transaction", encode(&transaction)),
         ("header", encode(&header)),
@@ -80,6 +83,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
         ("acknowledgement", encode(&acknowledgement)),
         ("checkpoint", note.to_string().into_bytes()),
         ("receipt", receipt.to_text().into_bytes()),
+        ("chain_keys", keys.to_text().into_bytes()),
         ("address", key.public_key().address().to_string().into_bytes()),
     ])
 }
@@ -95,6 +99,7 @@ fn every_seed_is_well_formed() {
     assert!(decode::<ChainSpec>(&seeds["chain_spec"]).is_ok());
     assert!(decode::<Acknowledgement>(&seeds["acknowledgement"]).is_ok());
     assert!(Receipt::parse(std::str::from_utf8(&seeds["receipt"]).unwrap()).is_ok());
+    assert!(ChainKeys::parse(std::str::from_utf8(&seeds["chain_keys"]).unwrap()).is_ok());
 }
 
 #[test]
