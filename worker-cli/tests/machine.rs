@@ -12,11 +12,13 @@ mod world;
 
 use block_chain_common::block::{Block, CheckedBlock};
 use block_chain_common::checkpoint::Checkpoint;
-use block_chain_common::hash::Digest;
+use block_chain_common::hash::{BlockHash, Digest};
 use block_chain_common::header::Proof;
-use block_chain_common::keys::SecretKey;
+use block_chain_common::keys::{PublicKey, SecretKey};
+use block_chain_common::quantity::{Height, Timestamp};
 use block_chain_common::work::Target;
-use block_chain_worker::machine::{ChainRead as _, Event, MempoolError};
+use block_chain_worker::machine::message::Message;
+use block_chain_worker::machine::{ChainRead as _, Effect, Event, MempoolError};
 use std::collections::BTreeSet;
 use world::World;
 
@@ -209,4 +211,44 @@ fn every_checkpoint_verifies_with_the_coordinators_key_alone() {
     assert_eq!(checkpoint.size, 2);
     let other = SecretKey::from_seed(&[99; 32]).public_key();
     assert!(Checkpoint::verify(&stored.note, &world.spec.id(), &other).is_err());
+}
+
+/// Whether a node answers a proposal with an acknowledgement; what it answers is not delivered.
+fn acknowledges(world: &mut World, node: usize, from: PublicKey, (height, block): (u64, BlockHash)) -> bool {
+    let term = world.term();
+    let node = &mut world.nodes[node];
+    let height = Height::new(height);
+    let asked = Event::Message(from, Message::Propose { term, height, block });
+    let output = node
+        .machine
+        .step(&node.store, Timestamp::new(1_000_000), asked)
+        .unwrap();
+    output
+        .effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::Send(to, Message::Acknowledge(_)) if *to == from))
+}
+
+#[test]
+fn agr_1_and_2_acknowledge_the_leader_s_block_on_the_own_chain_and_refuse_others() {
+    let mut world = World::new(3);
+    world.mine(0);
+    world.settle();
+    let leader = world.leader();
+    let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let keys: Vec<PublicKey> = world.nodes.iter().map(|node| node.key.public_key()).collect();
+    // A block that the follower holds, and that nobody has proposed yet.
+    world.cut.insert(follower);
+    world.mine(follower);
+    let (height, head) = world.nodes[follower].store.head();
+    let held = (height.get(), head);
+    assert!(acknowledges(&mut world, follower, keys[leader], held));
+    assert!(!acknowledges(&mut world, follower, keys[other], held), "AGR-1");
+    let unknown = (height.get(), BlockHash::from_bytes([7; 32]));
+    assert!(
+        !acknowledges(&mut world, follower, keys[leader], unknown),
+        "AGR-2"
+    );
+    let beyond = (height.get() + 1, head);
+    assert!(!acknowledges(&mut world, follower, keys[leader], beyond), "AGR-2");
 }
