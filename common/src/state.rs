@@ -7,7 +7,7 @@ mod delta;
 mod execute;
 mod lattice;
 
-pub use delta::{Change, StateDelta};
+pub use delta::{Change, StateDelta, Undo};
 pub(crate) use execute::genesis_state;
 pub use execute::{ApplyError, Executor};
 pub use lattice::LatticeHash;

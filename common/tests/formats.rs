@@ -172,7 +172,7 @@ fn a_built_block_keeps_every_rule() {
     let connected = connect(&spec, first_block(&spec).header).unwrap();
     assert_eq!(connected.tip().height, Height::new(1));
     assert_eq!(
-        connected.delta().hash_before(),
+        connected.delta().hash_before().clone(),
         *spec.genesis_state().hash_after()
     );
 }

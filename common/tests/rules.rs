@@ -220,7 +220,7 @@ fn cp_1_to_4_take_a_checkpoint_and_refuse_what_breaks_one_of_them() {
     let chain = ChainId::from_bytes([1; 32]);
     let (good, signer) = (checkpoint(chain), key(9).public_key());
     let note = good.sign(&key(9)).unwrap().to_string();
-    assert_eq!(judge(&note, &signer), Ok(good.clone()));
+    assert_eq!(judge(&note, &signer), Ok(good));
 
     let rule = |note: &str, signer: &PublicKey| {
         let error = judge(note, signer).unwrap_err().to_string();

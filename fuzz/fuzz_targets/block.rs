@@ -1,4 +1,5 @@
 #![no_main]
+#[allow(dead_code, reason = "each target has one body")]
 #[path = "../bodies.rs"]
 mod bodies;
 

@@ -7,7 +7,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use rayon::prelude::*;
 
 /// An entry before and after; `None` where it is not there.
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The entry's name.
     pub key: StateKey,
@@ -17,11 +17,33 @@ pub struct Change {
     pub after: Option<StateValue>,
 }
 
-/// All changes of a block, sorted by key, and the state's hash after them.
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+/// All changes of a block, sorted by key, and the state's hash before and after them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDelta {
     changes: Vec<Change>,
+    hash_before: LatticeHash,
     hash_after: LatticeHash,
+}
+
+/// What undoes a block: the entries that it changed as they were before it, and the state's hash then. What they were after
+/// it need not be kept: where the block is the head, the state has it.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Undo {
+    entries: Vec<(StateKey, Option<StateValue>)>,
+    hash_before: LatticeHash,
+}
+
+impl Undo {
+    /// The entries before the block, sorted by key; `None` where there was none.
+    pub fn entries(&self) -> impl Iterator<Item = (&StateKey, Option<&StateValue>)> {
+        self.entries.iter().map(|(key, before)| (key, before.as_ref()))
+    }
+
+    /// The running hash of the state before the block.
+    #[must_use]
+    pub const fn hash_before(&self) -> &LatticeHash {
+        &self.hash_before
+    }
 }
 
 /// Changes hashed by one task at a time.
@@ -49,7 +71,11 @@ impl StateDelta {
         for part in &parts {
             hash_after.merge(part);
         }
-        Self { changes, hash_after }
+        Self {
+            changes,
+            hash_before: hash_before.clone(),
+            hash_after,
+        }
     }
 
     /// The changes, sorted by key.
@@ -66,17 +92,34 @@ impl StateDelta {
 
     /// The running hash of the state before the block.
     #[must_use]
-    pub fn hash_before(&self) -> LatticeHash {
-        let mut hash = self.hash_after.clone();
-        for change in &self.changes {
-            if let Some(after) = &change.after {
-                hash.remove(&element(&change.key, after));
-            }
-            if let Some(before) = &change.before {
-                hash.add(&element(&change.key, before));
-            }
+    pub const fn hash_before(&self) -> &LatticeHash {
+        &self.hash_before
+    }
+
+    /// The entries before the block, sorted by key; `None` where there was none.
+    pub fn befores(&self) -> impl Iterator<Item = (&StateKey, Option<&StateValue>)> {
+        self.changes
+            .iter()
+            .map(|change| (&change.key, change.before.as_ref()))
+    }
+
+    /// The entries after the block, sorted by key; `None` where there is none.
+    pub fn afters(&self) -> impl Iterator<Item = (&StateKey, Option<&StateValue>)> {
+        self.changes
+            .iter()
+            .map(|change| (&change.key, change.after.as_ref()))
+    }
+
+    /// What undoes it.
+    #[must_use]
+    pub fn undo(&self) -> Undo {
+        let befores = self.changes.iter();
+        Undo {
+            entries: befores
+                .map(|change| (change.key.clone(), change.before.clone()))
+                .collect(),
+            hash_before: self.hash_before.clone(),
         }
-        hash
     }
 
     /// The digest that the block's header must carry.

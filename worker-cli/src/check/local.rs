@@ -284,10 +284,10 @@ impl Check<'_> {
         replay.hash = delta.hash_after().clone();
         let height = block.header().height;
         let payloads = block.transactions().iter().map(|tx| &tx.transaction().payload);
-        let replaced = superseded(height, payloads, delta);
+        let replaced = superseded(height, payloads, delta.befores());
         self.key_history(&replaced);
         let committed = self.store.committed().map_or(0, |checkpoint| checkpoint.size);
-        if height.get() >= committed && self.store.undo(&block.hash()) != Ok(Some(delta.clone())) {
+        if height.get() >= committed && self.store.undo(&block.hash()) != Ok(Some(delta.undo())) {
             self.fault(Some(height), "what is kept to undo it is damaged");
         }
         Ok(())

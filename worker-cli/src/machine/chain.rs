@@ -454,18 +454,14 @@ impl Machine {
         let mut height = self.tip.height;
         while height > fork {
             let lost = |what: &str| StorageError::damaged(format!("{what} of block {height} is missing"));
-            let delta = read.undo(&hash)?.ok_or_else(|| lost("undo data"))?;
+            let undo = read.undo(&hash)?.ok_or_else(|| lost("undo data"))?;
             let header = read.header(&hash)?.ok_or_else(|| lost("header"))?;
             let transactions = read.transactions(&hash)?.ok_or_else(|| lost("body"))?;
             let tip = tip_at(read, &hash)?.ok_or_else(|| lost("place"))?;
-            state_hash = delta.hash_before();
-            overlay.undo(&delta);
+            state_hash = undo.hash_before().clone();
+            overlay.undo(&undo);
             let previous = header.header.previous;
-            let write = Write::Disconnect {
-                hash,
-                delta,
-                hash_before: state_hash.clone(),
-            };
+            let write = Write::Disconnect { hash, undo };
             undone.push(Undone {
                 header: header.header,
                 tip,

@@ -1,7 +1,7 @@
 //! A state with changes on top that are not written yet: for judging a whole branch before switching to it.
 
 use crate::storage::StorageError;
-use block_chain_common::state::{StateDelta, StateKey, StateValue, StateView};
+use block_chain_common::state::{StateDelta, StateKey, StateValue, StateView, Undo};
 use std::collections::BTreeMap;
 
 /// Changes on top of a view.
@@ -19,9 +19,9 @@ impl<'a, V> Overlay<'a, V> {
     }
 
     /// The state as before a block.
-    pub(super) fn undo(&mut self, delta: &StateDelta) {
-        for change in delta.changes() {
-            self.changed.insert(change.key.clone(), change.before.clone());
+    pub(super) fn undo(&mut self, undo: &Undo) {
+        for (key, before) in undo.entries() {
+            self.changed.insert(key.clone(), before.cloned());
         }
     }
 

@@ -8,7 +8,7 @@ use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::header::Header;
 use block_chain_common::history::HistoryNodes;
 use block_chain_common::quantity::{Height, Term};
-use block_chain_common::state::{LatticeHash, StateDelta, StateView};
+use block_chain_common::state::{LatticeHash, StateView, Undo};
 use block_chain_common::transaction::{CheckedTransaction, Transaction};
 use block_chain_common::work::Work;
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -55,7 +55,7 @@ pub trait ChainRead: StateView<Error = StorageError> + HistoryNodes<Error = Stor
     ///
     /// # Errors
     /// Where reading fails.
-    fn undo(&self, hash: &BlockHash) -> Result<Option<StateDelta>, StorageError>;
+    fn undo(&self, hash: &BlockHash) -> Result<Option<Undo>, StorageError>;
 
     /// Where on the chain a transaction stands.
     ///
@@ -90,10 +90,8 @@ pub enum Write {
     Disconnect {
         /// The head.
         hash: BlockHash,
-        /// What it changed, from [`ChainRead::undo`].
-        delta: StateDelta,
-        /// The state's hash before it.
-        hash_before: LatticeHash,
+        /// The state before it, from [`ChainRead::undo`].
+        undo: Undo,
     },
     /// A transaction waits, under a number that keeps the order of arrival.
     MempoolAdd {

@@ -8,7 +8,7 @@ use block_chain_common::header::Header;
 use block_chain_common::history::{HistoryNodes, NodePlace};
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Height;
-use block_chain_common::state::{Account, LatticeHash, StateDelta, StateKey, StateValue, StateView};
+use block_chain_common::state::{Account, LatticeHash, StateKey, StateValue, StateView, Undo};
 use block_chain_common::transaction::{CheckedTransaction, RecordKey, Transaction};
 use fjall::UserValue;
 
@@ -67,7 +67,7 @@ impl ChainRead for Store {
         Ok(Some(transactions))
     }
 
-    fn undo(&self, hash: &BlockHash) -> Result<Option<StateDelta>, StorageError> {
+    fn undo(&self, hash: &BlockHash) -> Result<Option<Undo>, StorageError> {
         let found = self.get(&self.inner.keyspaces.undo, hash.as_bytes())?;
         found
             .map(|bytes| decode(&bytes, &format!("the undo data of block {hash}")))

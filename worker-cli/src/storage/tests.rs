@@ -42,13 +42,8 @@ fn grown(blocks: &[&[(&str, &str)]]) -> FakeNode {
 
 fn undo_head(store: &Store) {
     let (_, hash) = store.head();
-    let delta = store.undo(&hash).unwrap().unwrap();
-    let hash_before = delta.hash_before();
-    let undone = Write::Disconnect {
-        hash,
-        delta,
-        hash_before,
-    };
+    let undo = store.undo(&hash).unwrap().unwrap();
+    let undone = Write::Disconnect { hash, undo };
     store.apply(&[undone]).unwrap();
 }
 

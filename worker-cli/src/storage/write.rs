@@ -9,7 +9,7 @@ use block_chain_common::hash::{BlockHash, sha256};
 use block_chain_common::history::NodePlace;
 use block_chain_common::merkle::leaf_hash;
 use block_chain_common::quantity::Height;
-use block_chain_common::state::{Change, LatticeHash, StateDelta, StateKey, StateValue};
+use block_chain_common::state::{LatticeHash, StateKey, StateValue, Undo};
 use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey};
 use block_chain_common::work::Work;
 use borsh::BorshSerialize;
@@ -45,9 +45,7 @@ pub(super) fn create(db: &Database, keyspaces: &Keyspaces, spec: &CheckedSpec) -
             work: Work::ZERO,
         }),
     );
-    put_state(&mut batch, keyspaces, spec.genesis_state(), |change| {
-        change.after.as_ref()
-    });
+    put_state(&mut batch, keyspaces, spec.genesis_state().afters());
     batch.insert(
         &keyspaces.meta,
         "state_hash",
@@ -131,11 +129,7 @@ impl Batch<'_> {
                 transactions,
             } => self.candidate(header, hash, transactions),
             Write::Connect(connected) => self.connect(connected)?,
-            Write::Disconnect {
-                hash,
-                delta,
-                hash_before,
-            } => self.disconnect(hash, delta, hash_before)?,
+            Write::Disconnect { hash, undo } => self.disconnect(hash, undo)?,
             Write::MempoolAdd {
                 sequence,
                 transaction,
@@ -213,29 +207,25 @@ impl Batch<'_> {
             .insert(&self.keyspaces.heights, height.to_key(), *hash.as_bytes());
         put_index(&mut self.batch, self.keyspaces, height, block.transactions());
         let payloads = block.transactions().iter().map(|tx| &tx.transaction().payload);
-        for (key, place) in superseded(height, payloads, connected.delta()) {
+        for (key, place) in superseded(height, payloads, connected.delta().befores()) {
             self.batch
                 .insert(&self.keyspaces.key_history, history_name(key, place), []);
         }
-        put_state(&mut self.batch, self.keyspaces, connected.delta(), |change| {
-            change.after.as_ref()
-        });
+        put_state(&mut self.batch, self.keyspaces, connected.delta().afters());
         for (place, node) in connected.history_nodes() {
             self.batch
                 .insert(&self.keyspaces.history, history_key(*place), *node);
         }
-        self.batch
-            .insert(&self.keyspaces.undo, *hash.as_bytes(), bytes(connected.delta()));
+        self.batch.insert(
+            &self.keyspaces.undo,
+            *hash.as_bytes(),
+            bytes(&connected.delta().undo()),
+        );
         self.set_head(Head { height, hash }, connected.delta().hash_after());
         Ok(())
     }
 
-    fn disconnect(
-        &mut self,
-        hash: &BlockHash,
-        delta: &StateDelta,
-        hash_before: &LatticeHash,
-    ) -> Result<(), StorageError> {
+    fn disconnect(&mut self, hash: &BlockHash, undo: &Undo) -> Result<(), StorageError> {
         let height = self.cached.head.height;
         let covered = self
             .cached
@@ -255,13 +245,11 @@ impl Batch<'_> {
             self.batch
                 .remove(&self.keyspaces.tx_index, *transaction.id().as_bytes());
         }
-        for (key, place) in superseded(height, transactions.iter().map(|tx| &tx.payload), delta) {
+        for (key, place) in superseded(height, transactions.iter().map(|tx| &tx.payload), undo.entries()) {
             self.batch
                 .remove(&self.keyspaces.key_history, history_name(key, place));
         }
-        put_state(&mut self.batch, self.keyspaces, delta, |change| {
-            change.before.as_ref()
-        });
+        put_state(&mut self.batch, self.keyspaces, undo.entries());
         self.batch.remove(&self.keyspaces.undo, *hash.as_bytes());
         self.batch.remove(&self.keyspaces.heights, height.to_key());
         self.batch
@@ -271,7 +259,7 @@ impl Batch<'_> {
                 height: height.previous(),
                 hash: stored.header.previous,
             },
-            hash_before,
+            undo.hash_before(),
         );
         Ok(())
     }
@@ -378,11 +366,11 @@ pub(super) fn put_index(
 pub(crate) fn superseded<'a>(
     height: Height,
     payloads: impl DoubleEndedIterator<Item = &'a Payload> + ExactSizeIterator,
-    delta: &'a StateDelta,
+    befores: impl Iterator<Item = (&'a StateKey, Option<&'a StateValue>)>,
 ) -> Vec<(&'a RecordKey, Place)> {
     let mut found = Vec::new();
-    for change in delta.changes() {
-        if let (StateKey::Record(key), Some(StateValue::Record(before))) = (&change.key, &change.before) {
+    for entry in befores {
+        if let (StateKey::Record(key), Some(StateValue::Record(before))) = entry {
             let (height, index) = (before.height, before.index);
             found.push((key, Place { height, index }));
         }
@@ -404,15 +392,13 @@ pub(super) fn history_name(key: &RecordKey, place: Place) -> [u8; 44] {
 }
 
 /// In the order of the stored names, as [`put_index`].
-fn put_state(
+fn put_state<'a>(
     batch: &mut OwnedWriteBatch,
     keyspaces: &Keyspaces,
-    delta: &StateDelta,
-    value: impl Fn(&Change) -> Option<&StateValue>,
+    entries: impl Iterator<Item = (&'a StateKey, Option<&'a StateValue>)>,
 ) {
-    let changes = delta.changes().iter();
-    let mut entries: Vec<_> = changes
-        .map(|change| (bytes(&change.key), value(change).map(bytes)))
+    let mut entries: Vec<_> = entries
+        .map(|(key, value)| (bytes(key), value.map(bytes)))
         .collect();
     entries.sort_unstable();
     for (name, value) in entries {
