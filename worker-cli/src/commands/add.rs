@@ -2,7 +2,7 @@
 
 use super::Refusal;
 use crate::api::types::{Accepted, RecordsRequest, Status};
-use crate::client::NodeClient;
+use crate::client::{ClientError, NodeClient};
 use crate::output::{self, Format};
 use block_chain_common::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use serde::Deserialize;
@@ -11,11 +11,15 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, BufWriter, Read, Seek as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Records of one request.
 const BATCH: usize = 5_000;
 /// Bytes of keys and values of one request: with every byte escaped as `\u0000` still below the 16 MiB of a body.
 const BATCH_BYTES: usize = 2 * 1_048_576;
+/// How long a full mempool is waited for: four of the default intervals between blocks.
+const FULL: Duration = Duration::from_secs(60);
+const FULL_LOOK: Duration = Duration::from_millis(200);
 /// The longest line: a value of a megabyte, every byte escaped.
 const MAX_LINE_BYTES: u64 = 8 * 1_048_576;
 
@@ -152,7 +156,7 @@ pub(super) async fn run(node: &NodeClient, prepared: Prepared, format: Format) -
 
 async fn add(node: &NodeClient, records: Vec<(String, String)>, answer: &mut Accepted) -> anyhow::Result<()> {
     let before = answer.count;
-    let accepted: Result<Accepted, _> = node.post("/v1/records", &RecordsRequest { records }).await;
+    let accepted = post(node, &RecordsRequest { records }).await;
     let accepted = accepted.map_err(|error| {
         let error = anyhow::Error::new(error);
         if before > 0 {
@@ -165,6 +169,29 @@ async fn add(node: &NodeClient, records: Vec<(String, String)>, answer: &mut Acc
     answer.known += accepted.known;
     answer.transaction_ids.extend(accepted.transaction_ids);
     Ok(())
+}
+
+/// As much may wait as the mempool holds; a file may have more, and goes on as blocks are made.
+async fn post(node: &NodeClient, records: &RecordsRequest) -> Result<Accepted, ClientError> {
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        match node.post("/v1/records", records).await {
+            Err(ClientError::Refused(error)) if is_full(&error.message) && started.elapsed() < FULL => {
+                if !told {
+                    output::note("as much waits as is allowed: going on when a block is made");
+                    told = true;
+                }
+                tokio::time::sleep(FULL_LOOK).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+/// MEM-5 and MEM-6: room comes with the next block.
+fn is_full(message: &str) -> bool {
+    message.contains("MEM-5:") || message.contains("MEM-6:")
 }
 
 struct Lines<R> {

@@ -4,6 +4,7 @@ use super::faults::signal;
 use super::node::{Coordinator, Registered};
 use super::{refused, run, worker};
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -218,4 +219,37 @@ fn mine(dir: &Path, api: &str, blocks: u64) {
             assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
         }
     });
+}
+
+#[test]
+fn a_file_of_more_records_than_may_wait_goes_on_when_blocks_are_made() {
+    let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let coordinator = Coordinator::with(
+        server.path(),
+        &["--proof", "authority", "--block-interval-ms", "0"],
+    );
+    let dir = home.path();
+    let _registered = Registered(dir);
+    json(dir, &["register", "--server", &coordinator.url]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let lines = (0..103_000).map(|n| format!("{{\"key\":\"{n}\",\"value\":1}}\n"));
+    std::fs::write(file.path(), lines.collect::<String>()).unwrap();
+    let mut command = worker(dir, &["--json", "add_transaction", "--file"]);
+    let command = command
+        .arg(file.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut adding = command.spawn().unwrap();
+    // It says that it waits, and only then there is room.
+    let mut said = String::new();
+    let mut lines = BufReader::new(adding.stderr.take().unwrap());
+    while !said.contains("going on when a block is made") {
+        assert!(lines.read_line(&mut said).unwrap() > 0, "it has ended: {said}");
+    }
+    assert_eq!(json(dir, &["status"])["mempool_count"], 100_000);
+    json(dir, &["mine_block"]);
+    let added = adding.wait_with_output().unwrap();
+    assert!(added.status.success(), "{said}");
+    let answer: Value = serde_json::from_slice(&added.stdout).unwrap();
+    assert_eq!(answer["count"], 103_000);
 }
