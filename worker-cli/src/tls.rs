@@ -1,4 +1,4 @@
-//! TLS as a client: the handshake is always checked, and whose certificate is trusted is for a [`Judge`] to say.
+//! TLS as a client: the handshake is always checked, and whose certificate is trusted is for a `Judge` to say.
 //!
 //! Towards coordinators: the public roots, or one certificate pinned by its fingerprint. Towards databases: see `dump::tls`.
 
