@@ -1,4 +1,4 @@
-//! How transactions change the state: the rules STA-1 to STA-10.
+//! How transactions change the state: the rules STA-1 to STA-9.
 //!
 //! A transaction is applied wholly or not at all, so a block builder can leave out those that do not fit.
 //! "Not yet" (a nonce that is still to come) is an error of its own, because such a transaction may wait.
