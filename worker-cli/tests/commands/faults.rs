@@ -18,7 +18,11 @@ fn pid(dir: &Path) -> String {
 /// Sends a signal to the node, and waits until it is gone.
 pub(super) fn signal(dir: &Path, name: &str) {
     let pid = pid(dir);
-    let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+    // The shell's own: a bare machine has no program of that name.
+    let sent = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
+        .status()
+        .unwrap();
     assert!(sent.success());
     let lock = fs::File::open(dir.join("node.lock")).unwrap();
     // Held by the node until its last breath.
