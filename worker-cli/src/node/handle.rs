@@ -457,13 +457,9 @@ struct TellAtEnd<'a>(&'a NodeHandle);
 
 impl Drop for TellAtEnd<'_> {
     fn drop(&mut self) {
-        let commands = self.0.0.commands.clone();
+        let node = self.0.clone();
         // The queue may be full, and a drop cannot wait.
-        tokio::spawn(async move {
-            if commands.send(Command::StopMining).await.is_err() {
-                tracing::debug!("the chain's thread has ended already");
-            }
-        });
+        tokio::spawn(async move { node.tell(Command::StopMining).await });
     }
 }
 
