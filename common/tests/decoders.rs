@@ -10,6 +10,7 @@
 
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
+mod support;
 
 use block_chain_common::agreement::Acknowledgement;
 use block_chain_common::block::Block;
@@ -40,8 +41,8 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
     };
     let transaction = Transaction::sign(checked.id(), Nonce::new(3), payload, &key);
     let header = checked.genesis().header.clone();
-    let block =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/block")).unwrap();
+    let easy = support::easy().check().unwrap();
+    let block = support::block_of(&easy, [support::signed(&easy, 2, 0, support::put(0))], 2);
     let held = (
         Height::new(1),
         BlockHash::from_bytes([2; 32]),
@@ -78,7 +79,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
     BTreeMap::from([
         ("transaction", encode(&transaction)),
         ("header", encode(&header)),
-        ("block", hex::decode(block.trim()).unwrap()),
+        ("block", encode(&block)),
         ("chain_spec", encode(&spec)),
         ("acknowledgement", encode(&acknowledgement)),
         ("checkpoint", note.to_string().into_bytes()),

@@ -10,15 +10,16 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+mod support;
+
 use block_chain_common::hash::Root;
-use block_chain_common::history::{Frontier, HistoryNodes, NodePlace, prove_consistency, prove_inclusion};
+use block_chain_common::history::{Frontier, prove_consistency, prove_inclusion};
 use block_chain_common::history::{verify_consistency, verify_inclusion};
 use block_chain_common::keys::{
     Address, PublicKey, SecretKey, Signature, SignedMessage, find_invalid_signatures,
 };
 use block_chain_common::merkle::{empty_root, leaf_hash};
-use std::collections::BTreeMap;
-use std::convert::Infallible;
+use support::Nodes;
 
 /// The inputs of the Certificate Transparency reference implementation's tests (google/certificate-transparency,
 /// `merkle_tree_test.cc`), whose trees are those of RFC 6962 section 2.1.
@@ -42,16 +43,6 @@ const ROOTS: [&str; 8] = [
     "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
     "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 ];
-
-#[derive(Default)]
-struct Nodes(BTreeMap<NodePlace, [u8; 32]>);
-
-impl HistoryNodes for Nodes {
-    type Error = Infallible;
-    fn node(&self, place: NodePlace) -> Result<Option<[u8; 32]>, Infallible> {
-        Ok(self.0.get(&place).copied())
-    }
-}
 
 fn hash(text: &str) -> [u8; 32] {
     let mut bytes = [0; 32];

@@ -7,89 +7,38 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
-use block_chain_common::block::{ChainTip, build_block};
-use block_chain_common::chain_spec::{ChainSpec, ProofSpec};
+mod support;
+
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
 use block_chain_common::codec::encode;
 use block_chain_common::hash::{BlockHash, ChainId, TxId};
-use block_chain_common::header::Proof;
-use block_chain_common::history::{Frontier, HistoryNodes, NodePlace, prove_inclusion};
-use block_chain_common::keys::SecretKey;
+use block_chain_common::history::{Frontier, prove_inclusion};
 use block_chain_common::merkle::{TransactionProof, prove_transaction, transactions_root};
 use block_chain_common::quantity::{Height, Nonce, Term, Timestamp};
 use block_chain_common::receipt::{
     MAX_RECEIPT_BYTES, Receipt, ReceiptError, Standing, TrustedKeys, Verified,
 };
-use block_chain_common::state::{StateKey, StateValue, StateView};
-use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey, RecordValue, Transaction};
-use block_chain_common::work::Target;
+use block_chain_common::transaction::{Payload, RecordValue, Transaction};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-
-fn key(seed: u8) -> SecretKey {
-    SecretKey::from_seed(&[seed; 32])
-}
-
-#[derive(Default)]
-struct Nodes(BTreeMap<NodePlace, [u8; 32]>);
-
-impl HistoryNodes for Nodes {
-    type Error = Infallible;
-    fn node(&self, place: NodePlace) -> Result<Option<[u8; 32]>, Infallible> {
-        Ok(self.0.get(&place).copied())
-    }
-}
-
-struct State(BTreeMap<StateKey, StateValue>);
-
-impl StateView for State {
-    type Error = Infallible;
-    fn get(&self, key: &StateKey) -> Result<Option<StateValue>, Infallible> {
-        Ok(self.0.get(key).cloned())
-    }
-}
+use support::{Nodes, block_of, easy, key, put, signed};
 
 /// The coordinator's key.
 const COORDINATOR: u8 = 9;
 
 /// The second of three transactions in block 1, under a checkpoint that keys 10 and 11 of three members have cosigned.
 fn receipt() -> Receipt {
-    let mut spec = ChainSpec::default_for("main", key(1).public_key().address());
-    spec.proof = ProofSpec::Work {
-        initial_bits: Target::from_leading_zero_bits(0).to_bits(),
-    };
-    let spec = spec.check().unwrap();
-    let changes = spec.genesis_state().changes();
-    let state = State(
-        changes
-            .iter()
-            .filter_map(|c| Some((c.key.clone(), c.after.clone()?)))
-            .collect(),
-    );
-    let candidates = (0..3).map(|nonce| {
-        let payload = Payload::Put {
-            key: RecordKey::new(vec![b'k', nonce]).unwrap(),
-            value: RecordValue::new(b"value".to_vec()).unwrap(),
-        };
-        let transaction = Transaction::sign(spec.id(), Nonce::new(nonce.into()), payload, &key(2));
-        CheckedTransaction::check(transaction, spec.id()).unwrap()
-    });
-    let proof = Proof::Work {
-        bits: Target::from_leading_zero_bits(0).to_bits(),
-        nonce: 0,
-    };
-    let made = (key(3).public_key().address(), proof, Timestamp::new(1_000_000));
-    let view = (&state, spec.genesis_state().hash_after());
-    let template = build_block(candidates, &ChainTip::genesis(&spec), &spec, view, made).unwrap();
-    let ids: Vec<_> = template.transactions.iter().map(CheckedTransaction::id).collect();
+    let spec = easy().check().unwrap();
+    let transactions = (0..3).map(|nonce| signed(&spec, 2, nonce, put(nonce)));
+    let block = block_of(&spec, transactions, 3);
+    let (header, transactions) = (block.header, block.transactions.into_vec());
+    let ids: Vec<_> = transactions.iter().map(Transaction::id).collect();
 
     let (mut frontier, mut nodes) = (Frontier::default(), Nodes::default());
     nodes
         .0
         .extend(frontier.append(&spec.genesis().header.leaf_bytes()));
-    nodes.0.extend(frontier.append(&template.header.leaf_bytes()));
-    let block = template.header.hash();
+    nodes.0.extend(frontier.append(&header.leaf_bytes()));
+    let block = header.hash();
     let checkpoint = Checkpoint {
         chain: spec.id(),
         size: 2,
@@ -102,11 +51,11 @@ fn receipt() -> Receipt {
         chain_name: "main".to_owned(),
         coordinator: key(COORDINATOR).public_key(),
         members: vec![key(10).public_key(), key(11).public_key(), key(12).public_key()],
-        transaction: template.transactions[1].transaction().clone(),
+        transaction: transactions[1].clone(),
         proof: prove_transaction(&ids, 1).unwrap(),
         history: prove_inclusion(1, 2, &nodes).unwrap(),
         checkpoint: cosigned(&checkpoint, &[10, 11]),
-        header: template.header,
+        header,
     }
 }
 

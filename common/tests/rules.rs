@@ -1,160 +1,40 @@
-//! Rules that no table of `formats.rs` covers, each beside what it takes; and that every rule of `docs/PROTOCOL.md` has an
-//! error and a test that name it.
+//! The rules of transactions, chain specs and checkpoints, each beside what it takes; and that every rule of
+//! `docs/PROTOCOL.md` has an error and a test that name it.
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    clippy::panic,
     reason = "a test that meets what it does not expect has failed"
 )]
 
-use block_chain_common::block::{
-    Block, BlockError, ChainTip, CheckedBlock, ConnectError, build_block, connect_block,
-};
-use block_chain_common::chain_spec::{ChainSpec, CheckedSpec, Parent, ProofSpec, SpecError};
+mod support;
+
+use block_chain_common::chain_spec::{Allocation, ChainSpec, Parent, ProofSpec, SpecError};
 use block_chain_common::checkpoint::{Checkpoint, CheckpointError};
 use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::{BlockHash, ChainId, Digest, Root};
-use block_chain_common::header::Proof;
-use block_chain_common::keys::{PublicKey, SecretKey};
-use block_chain_common::quantity::{Amount, Height, Nonce, Term, Timestamp};
-use block_chain_common::state::{
-    ApplyError, Executor, LatticeHash, MAX_RELEASES, StateKey, StateValue, StateView,
-};
+use block_chain_common::keys::PublicKey;
+use block_chain_common::quantity::{Amount, Height, Nonce, Term};
 use block_chain_common::transaction::{
-    CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, TransactionError,
+    CheckedTransaction, Payload, RecordKey, RecordValue, Role, Transaction, TransactionError,
 };
-use block_chain_common::work::Target;
-use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-
-fn key(seed: u8) -> SecretKey {
-    SecretKey::from_seed(&[seed; 32])
-}
-
-fn easy() -> ChainSpec {
-    let mut spec = ChainSpec::default_for("main", key(1).public_key().address());
-    spec.proof = ProofSpec::Work {
-        initial_bits: Target::from_leading_zero_bits(0).to_bits(),
-    };
-    spec
-}
-
-struct State(BTreeMap<StateKey, StateValue>);
-
-impl StateView for State {
-    type Error = Infallible;
-    fn get(&self, key: &StateKey) -> Result<Option<StateValue>, Infallible> {
-        Ok(self.0.get(key).cloned())
-    }
-}
-
-fn genesis(spec: &CheckedSpec) -> State {
-    let changes = spec.genesis_state().changes().iter();
-    State(
-        changes
-            .filter_map(|change| Some((change.key.clone(), change.after.clone()?)))
-            .collect(),
-    )
-}
-
-fn put(spec: &CheckedSpec, nonce: u64, value: usize) -> Transaction {
-    let payload = Payload::Put {
-        key: RecordKey::new(vec![b'k'; 1_024]).unwrap(),
-        value: RecordValue::new(vec![b'v'; value]).unwrap(),
-    };
-    Transaction::sign(spec.id(), Nonce::new(nonce), payload, &key(2))
-}
-
-/// A block of these transactions, made by the rules.
-fn block(spec: &CheckedSpec, transactions: &[Transaction]) -> Block {
-    let (state, hash) = (genesis(spec), spec.genesis_state().hash_after());
-    let candidates = transactions
-        .iter()
-        .map(|transaction| CheckedTransaction::check(transaction.clone(), spec.id()).unwrap());
-    let proof = Proof::Work {
-        bits: Target::from_leading_zero_bits(0).to_bits(),
-        nonce: 0,
-    };
-    let made = (key(3).public_key().address(), proof, Timestamp::new(1_000_000));
-    let template = build_block(candidates, &ChainTip::genesis(spec), spec, (&state, hash), made).unwrap();
-    let transactions = template
-        .transactions
-        .iter()
-        .map(|checked| checked.transaction().clone());
-    Block {
-        header: template.header,
-        transactions: BoundedVec::new(transactions.collect()).unwrap(),
-    }
-}
-
-#[test]
-fn blk_2_refuses_more_than_8_mib_and_takes_as_much() {
-    let spec = easy().check().unwrap();
-    // Seven of the largest values, and one that fills the rest but for a byte.
-    let all: Vec<_> = (0..7).map(|nonce| put(&spec, nonce, 1_048_576)).collect();
-    let with = |last: usize| {
-        let mut transactions = all.clone();
-        transactions.push(put(&spec, 7, last));
-        let mut block = block(&spec, &transactions[..1]);
-        block.header.transaction_count = 8;
-        let ids: Vec<_> = transactions.iter().map(Transaction::id).collect();
-        block.header.transactions_root = block_chain_common::merkle::transactions_root(&ids);
-        block.transactions = BoundedVec::new(transactions).unwrap();
-        CheckedBlock::check(block, spec.id())
-    };
-    let found = |last: usize| match with(last) {
-        Err(BlockError::Size { found }) => found,
-        other => panic!("{other:?}"),
-    };
-    let over = found(1_048_576);
-    let fits = 1_048_576 - (over - 8 * 1_048_576);
-    assert!(with(fits).is_ok());
-    assert_eq!(found(fits + 1), 8 * 1_048_576 + 1);
-}
-
-#[test]
-fn blk_16_refuses_a_transaction_that_does_not_apply_and_names_it() {
-    let spec = easy().check().unwrap();
-    let good = block(&spec, &[put(&spec, 0, 1), put(&spec, 1, 2)]);
-    let connect = |block: Block| {
-        let state = genesis(&spec);
-        let checked = CheckedBlock::check(block, spec.id()).unwrap();
-        let now = Timestamp::new(1_000_000);
-        let view = (&state, spec.genesis_state().hash_after());
-        connect_block(checked, &ChainTip::genesis(&spec), &spec, view, now).map(|_| ())
-    };
-    assert_eq!(connect(good.clone()), Ok(()));
-    let mut gap = good;
-    let transactions = vec![put(&spec, 0, 1), put(&spec, 2, 2)];
-    let ids: Vec<_> = transactions.iter().map(Transaction::id).collect();
-    gap.header.transactions_root = block_chain_common::merkle::transactions_root(&ids);
-    gap.transactions = BoundedVec::new(transactions).unwrap();
-    let error = connect(gap).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ConnectError::Transaction {
-                index: 1,
-                error: ApplyError::NonceGap { .. }
-            }
-        ),
-        "{error}"
-    );
-    assert!(
-        error.to_string().starts_with("BLK-16: transaction 1: STA-2"),
-        "{error}"
-    );
-}
+use support::{easy, key, put};
 
 #[test]
 fn tx_2_is_kept_by_the_largest_transaction_that_can_be_made() {
     // Its parts' own limits are tighter, so nothing that decodes breaks it: the rule guards those limits.
     let spec = easy().check().unwrap();
-    let largest = put(&spec, u64::MAX - 1, 1_048_576);
+    let payload = Payload::Put {
+        key: RecordKey::new(vec![b'k'; 1_024]).unwrap(),
+        value: RecordValue::new(vec![b'v'; 1_048_576]).unwrap(),
+    };
+    let largest = Transaction::sign(spec.id(), Nonce::new(u64::MAX - 1), payload, &key(2));
     assert!(CheckedTransaction::check(largest, spec.id()).is_ok());
     let refused = TransactionError::Size { found: 1_153_434 };
     assert!(
@@ -162,30 +42,6 @@ fn tx_2_is_kept_by_the_largest_transaction_that_can_be_made() {
             .to_string()
             .starts_with("TX-2: the transaction has 1153434 bytes")
     );
-}
-
-#[test]
-fn sta_7_takes_64_releases_and_refuses_another() {
-    let mut spec = easy();
-    let staker = key(2).public_key().address();
-    spec.stakes = BoundedVec::new(vec![block_chain_common::chain_spec::Allocation {
-        address: staker,
-        amount: Amount::new(100),
-    }])
-    .unwrap();
-    let spec = spec.check().unwrap();
-    let (state, hash) = (genesis(&spec), LatticeHash::default());
-    let mut executor = Executor::new(&state, spec.spec(), Height::new(1), &hash);
-    let amount = Amount::new(1);
-    let mut apply = |nonce: u64| {
-        let signed = Transaction::sign(spec.id(), Nonce::new(nonce), Payload::Unstake { amount }, &key(2));
-        executor.apply(&CheckedTransaction::check(signed, spec.id()).unwrap(), 0)
-    };
-    let releases = u64::try_from(MAX_RELEASES).unwrap();
-    for nonce in 0..releases {
-        assert_eq!(apply(nonce), Ok(()));
-    }
-    assert_eq!(apply(releases), Err(ApplyError::Releases { sender: staker }));
 }
 
 #[test]
@@ -296,4 +152,68 @@ fn every_rule_of_the_protocol_has_a_test_that_names_it() {
     };
     let missing: Vec<_> = protocol.iter().filter(|rule| !named(rule)).collect();
     assert_eq!(missing, Vec::<&String>::new(), "rules without a test");
+}
+
+#[test]
+fn rules_of_a_transaction_alone_are_told_apart() {
+    let spec = easy().check().unwrap();
+    let good = Transaction::sign(spec.id(), Nonce::ZERO, put(0), &key(1));
+    assert!(CheckedTransaction::check(good.clone(), spec.id()).is_ok());
+    let error = CheckedTransaction::check(good.clone(), ChainId::ZERO).unwrap_err();
+    assert!(matches!(error, TransactionError::Chain { .. }), "TX-1");
+    let mut forged = good;
+    forged.nonce = Nonce::new(1);
+    let error = CheckedTransaction::check(forged, spec.id()).unwrap_err();
+    assert!(matches!(error, TransactionError::Signature { .. }), "TX-3");
+    let zero = Transaction::sign(
+        spec.id(),
+        Nonce::ZERO,
+        Payload::Stake { amount: Amount::ZERO },
+        &key(1),
+    );
+    assert_eq!(
+        CheckedTransaction::check(zero, spec.id()),
+        Err(TransactionError::ZeroAmount),
+        "TX-4"
+    );
+}
+
+#[test]
+fn rules_of_a_spec_are_told_apart() {
+    let good = || ChainSpec::default_for("main", key(1).public_key().address());
+    assert!(good().check().is_ok());
+    let check = |change: fn(&mut ChainSpec)| {
+        let mut spec = good();
+        change(&mut spec);
+        spec.check().expect_err("a rule is broken")
+    };
+    assert!(
+        matches!(check(|s| s.name = "Main!".to_owned()), SpecError::Name(_)),
+        "SPEC-1"
+    );
+    assert!(
+        matches!(
+            check(|s| s.proof = ProofSpec::Work { initial_bits: 0 }),
+            SpecError::Target(_)
+        ),
+        "SPEC-2"
+    );
+    assert!(
+        matches!(check(|s| s.decimals = 19), SpecError::Decimals { found: 19 }),
+        "SPEC-3"
+    );
+    let zero = |s: &mut ChainSpec| {
+        let entry = Allocation {
+            address: key(1).public_key().address(),
+            amount: Amount::ZERO,
+        };
+        s.balances = BoundedVec::new(vec![entry]).unwrap();
+    };
+    assert!(matches!(check(zero), SpecError::Allocation), "SPEC-4");
+    let unsorted = |s: &mut ChainSpec| s.open_roles = BoundedVec::new(vec![Role::Mine, Role::Write]).unwrap();
+    assert!(matches!(check(unsorted), SpecError::Roles), "SPEC-5");
+    assert!(
+        matches!(check(|s| s.proof = ProofSpec::Stake), SpecError::Proof { .. }),
+        "SPEC-6"
+    );
 }
