@@ -55,10 +55,24 @@ pub enum DecodeError {
     },
 }
 
+/// Room taken at once for an encoding: a small transaction or a header, which would else grow to it in five steps.
+pub(crate) const USUAL_BYTES: usize = 256;
+
 /// The encoding: version byte, then borsh.
 #[must_use]
 pub fn encode<T: Format>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![T::VERSION];
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    bytes.push(T::VERSION);
+    append(value, &mut bytes);
+    bytes
+}
+
+/// As [`encode`], for what may be long: its length is counted first, so that memory is taken once.
+#[must_use]
+pub fn encode_long<T: Format>(value: &T) -> Vec<u8> {
+    let length = borsh::object_length(value).unwrap_or(USUAL_BYTES);
+    let mut bytes = Vec::with_capacity(length.saturating_add(1));
+    bytes.push(T::VERSION);
     append(value, &mut bytes);
     bytes
 }

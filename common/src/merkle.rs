@@ -36,15 +36,24 @@ impl Hasher for Rfc6962 {
     }
 
     fn concat_and_hash(left: &[u8; 32], right: Option<&[u8; 32]>) -> [u8; 32] {
-        // An odd node is promoted as it is, which gives the RFC's split at the largest power of two.
         right.map_or(*left, |right| node_hash(left, right))
     }
 }
 
-/// The root over transaction ids, in their order.
+/// The root over transaction ids, in their order. Level by level without keeping the tree: every block that comes is
+/// checked against its root, while a tree to prove from is asked for now and then.
 #[must_use]
 pub fn transactions_root(ids: &[TxId]) -> Root {
-    tree(ids).root().map_or_else(empty_root, Root::from_bytes)
+    let mut level: Vec<[u8; 32]> = ids.iter().map(|id| leaf_hash(id.as_bytes())).collect();
+    while level.len() > 1 {
+        let above = level.chunks(2).map(|pair| match pair {
+            [left, right] => node_hash(left, right),
+            // An odd node is promoted as it is, which gives the RFC's split at the largest power of two.
+            odd => odd.first().copied().unwrap_or_default(),
+        });
+        level = above.collect();
+    }
+    level.first().map_or_else(empty_root, |root| Root::from_bytes(*root))
 }
 
 fn tree(ids: &[TxId]) -> MerkleTree<Rfc6962> {

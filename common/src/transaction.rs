@@ -1,6 +1,6 @@
 //! Transactions: what a sender signs, and the payloads it can carry.
 
-use crate::codec::{BoundedBytes, Format, append, encode};
+use crate::codec::{BoundedBytes, Format, USUAL_BYTES, append, encode};
 use crate::hash::{ChainId, TxId, sha256};
 use crate::keys::{Address, PublicKey, SecretKey, Signature, SignedMessage};
 use crate::limits::{MAX_KEY_BYTES, MAX_MEMO_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MIN_KEY_BYTES};
@@ -196,7 +196,8 @@ impl Transaction {
 }
 
 fn signing_bytes(chain: &ChainId, sender: &PublicKey, nonce: Nonce, payload: &Payload) -> Vec<u8> {
-    let mut bytes = SIGNING_DOMAIN.to_vec();
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    bytes.extend_from_slice(SIGNING_DOMAIN);
     bytes.push(Transaction::VERSION);
     append(chain, &mut bytes);
     append(sender, &mut bytes);

@@ -4,20 +4,21 @@ use block_chain_worker::cli::Cli;
 use block_chain_worker::commands;
 use clap::Parser as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Gives memory back to the system when a sync or a large block is over, which the C library's allocator does not: a node
 /// at rest is then a third of the size.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// How long a node's last tasks have to end: everything is on disk already.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if cli.global.verbose { "debug" } else { "warn" };
-    let level = if matches!(cli.command, block_chain_worker::cli::Command::Run { .. }) {
-        "info"
-    } else {
-        level
-    };
+    let is_node = matches!(cli.command, block_chain_worker::cli::Command::Run { .. });
+    let level = if is_node { "info" } else { level };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| format!("warn,block_chain_worker={level}").into());
     tracing_subscriber::fmt()
@@ -43,7 +44,12 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => commands::refuse(&error),
     };
-    // What is left are reads that nobody waits for.
-    runtime.shutdown_background();
+    if is_node {
+        // The last task to end closes the store, which then has no journal for the next start to read.
+        runtime.shutdown_timeout(LAST_TASKS);
+    } else {
+        // What is left are reads that nobody waits for.
+        runtime.shutdown_background();
+    }
     code
 }

@@ -16,7 +16,7 @@ mod transport;
 
 use crate::machine::Message;
 use addressing::{addressee, alpn, is_meant_for, reachable};
-use block_chain_common::codec::encode;
+use block_chain_common::codec::encode_long;
 use block_chain_common::hash::ChainId;
 use block_chain_common::keys::{PublicKey, SecretKey};
 use book::{BACK_OFF, Book};
@@ -210,7 +210,7 @@ impl Network {
 
     /// Sends to a peer, without waiting; whether it was taken: not where the peer is not connected or its queue is full.
     pub fn send(&self, peer: &PublicKey, message: &Message) -> bool {
-        let bytes = Bytes::from(encode(message));
+        let bytes = Bytes::from(encode_long(message));
         self.peers()
             .links
             .get(peer)
@@ -219,7 +219,7 @@ impl Network {
 
     /// Sends to every connected peer.
     pub fn broadcast(&self, message: &Message) {
-        let bytes = Bytes::from(encode(message));
+        let bytes = Bytes::from(encode_long(message));
         for (peer, link) in &self.peers().links {
             if !link.queue(message.is_bulk(), &bytes) {
                 tracing::debug!(%peer, "a peer's queue is full: an announcement is left to the pull");

@@ -10,12 +10,13 @@
 //! | `headers` | block hash → header and summed work |
 //! | `heights` | height → hash, of the chain |
 //! | `bodies` | height, hash, first index → about 32 KiB of encoded transactions, of the chain and of candidates |
-//! | `tx_index` | transaction id → height, index |
+//! | `tx_index` | first 20 bytes of a transaction's id → height, index |
 //! | `key_history` | SHA-256 of key, height, index → nothing, for values that were replaced; `state` has the current one |
 //! | `state` | state key → value · `undo` block hash → delta · `history` level, index → node |
 //! | `mempool` | sequence → transaction · `checkpoints` kind, size → note · `candidates` height, hash → nothing |
 
 mod error;
+mod journal;
 mod read;
 mod rebuild;
 mod repair;
@@ -26,6 +27,7 @@ mod write;
 
 pub use error::{StorageError, system_hint};
 use error::{db_error, io_error};
+use journal::JournalEnd;
 pub use rebuild::{Missing, is_rebuild_wanted, rebuild_where_wanted, want_rebuild};
 pub use repair::StateDifference;
 pub use scratch::{ScratchState, remove_scratch};
@@ -54,6 +56,9 @@ const MEMTABLE_BYTES: u64 = 8 * 1_048_576;
 /// Tables that a keyspace gathers before they are merged into the next level: each is one filter more for a read of what
 /// is not there, and with fjall's own 4 a long sync writes a tenth more and takes an eighth longer.
 const TABLES_BEFORE_MERGE: u8 = 8;
+/// The same for the index of transactions, whose names are spread at random, so that every merge touches all of it; it is
+/// asked for little.
+const INDEX_TABLES_BEFORE_MERGE: u8 = 16;
 /// The journal before its oldest keyspaces are flushed: what a start after a crash reads again (fjall's least).
 const JOURNAL_BYTES: u64 = 64 * 1_048_576;
 /// What may stay unflushed while there is nothing to do.
@@ -125,8 +130,22 @@ struct Inner {
     keyspaces: Keyspaces,
     cached: RwLock<Cached>,
     poisoned: AtomicBool,
+    /// Dropped after the database.
+    journal: JournalEnd,
     /// Held as long as the store is open: the operating system frees it with the process.
     _lock: File,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody else has it now. A memtable that still turns out to hold something is flushed by the next open.
+        let is_empty = |keyspace: &Keyspace| {
+            matches!(keyspace.rotate_memtable(), Ok(false)) && keyspace.sealed_memtable_count() == 0
+        };
+        if !self.poisoned.load(Ordering::Acquire) && self.keyspaces.all().into_iter().all(is_empty) {
+            self.journal.spent();
+        }
+    }
 }
 
 /// The store, or with [`Store::snapshot`] one moment of it. Cheap to clone.
@@ -203,6 +222,7 @@ impl Store {
             keyspaces,
             cached: RwLock::new(cached),
             poisoned: AtomicBool::new(false),
+            journal: JournalEnd::new(dir.join("blocks")),
             _lock: lock,
         };
         Ok(Self {
@@ -244,6 +264,10 @@ impl Store {
         if self.inner.db.write_buffer_size() <= IDLE_BYTES {
             return Ok(());
         }
+        self.flush_all()
+    }
+
+    fn flush_all(&self) -> Result<(), StorageError> {
         for keyspace in self.inner.keyspaces.all() {
             let rotated = keyspace.rotate_memtable();
             rotated.map_err(|error| db_error("flush", &self.inner.dir, &error))?;
@@ -251,12 +275,16 @@ impl Store {
         Ok(())
     }
 
-    /// As [`Self::settle`], and waits for it, for ten seconds at most: for a stop.
+    /// As [`Self::settle`], but wholly where the journal is long, and waits for it, for ten seconds at most: for a stop.
     ///
     /// # Errors
     /// Where the system refuses.
     pub fn settle_and_wait(&self) -> Result<(), StorageError> {
-        self.settle()?;
+        if self.inner.journal.is_long() {
+            self.flush_all()?;
+        } else {
+            self.settle()?;
+        }
         let deadline = Instant::now() + FLUSH_WAIT;
         let waiting = |keyspace: &Keyspace| keyspace.sealed_memtable_count() > 0;
         while self.inner.keyspaces.all().into_iter().any(waiting) && Instant::now() < deadline {
@@ -369,20 +397,21 @@ impl Store {
 }
 
 fn open_keyspaces(db: &Database) -> fjall::Result<Keyspaces> {
-    let open = |name: &str| {
+    let merged_at = |name: &str, tables: u8| {
         db.keyspace(name, || {
-            let compaction = fjall::compaction::Leveled::default().with_l0_threshold(TABLES_BEFORE_MERGE);
+            let compaction = fjall::compaction::Leveled::default().with_l0_threshold(tables);
             KeyspaceCreateOptions::default()
                 .max_memtable_size(MEMTABLE_BYTES)
                 .compaction_strategy(Arc::new(compaction))
         })
     };
+    let open = |name: &str| merged_at(name, TABLES_BEFORE_MERGE);
     Ok(Keyspaces {
         meta: open("meta")?,
         headers: open("headers")?,
         heights: open("heights")?,
         bodies: open("bodies")?,
-        tx_index: open("tx_index")?,
+        tx_index: merged_at("tx_index", INDEX_TABLES_BEFORE_MERGE)?,
         key_history: open("key_history")?,
         state: open("state")?,
         undo: open("undo")?,

@@ -46,6 +46,8 @@ impl Undo {
     }
 }
 
+/// Room taken at once for an entry of undo data: a name of usual length, and whether there was a value.
+const USUAL_ENTRY_BYTES: usize = 48;
 /// Changes hashed by one task at a time.
 const HASHED_TOGETHER: usize = 512;
 
@@ -110,16 +112,14 @@ impl StateDelta {
             .map(|change| (&change.key, change.after.as_ref()))
     }
 
-    /// What undoes it.
+    /// What undoes it: the borsh bytes of an [`Undo`].
     #[must_use]
-    pub fn undo(&self) -> Undo {
-        let befores = self.changes.iter();
-        Undo {
-            entries: befores
-                .map(|change| (change.key.clone(), change.before.clone()))
-                .collect(),
-            hash_before: self.hash_before.clone(),
-        }
+    pub fn undo_bytes(&self) -> Vec<u8> {
+        let entries: Vec<_> = self.befores().collect();
+        let mut bytes = Vec::with_capacity(entries.len().saturating_mul(USUAL_ENTRY_BYTES));
+        append(&entries, &mut bytes);
+        append(&self.hash_before, &mut bytes);
+        bytes
     }
 
     /// The digest that the block's header must carry.

@@ -13,7 +13,7 @@ use crate::hash::{Digest, sha256};
 use crate::keys::Address;
 use crate::quantity::{Amount, Height, Nonce};
 use crate::transaction::{CheckedTransaction, Payload, RecordKey, Role};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Why a transaction cannot be applied to a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +98,13 @@ pub struct Executor<'a, V> {
     spec: &'a ChainSpec,
     height: Height,
     hash_before: &'a LatticeHash,
-    changes: BTreeMap<StateKey, (Option<StateValue>, Option<StateValue>)>,
+    /// What was read or written, before and after; but for what [`Self::read_ahead`] read.
+    changes: HashMap<StateKey, (Option<StateValue>, Option<StateValue>)>,
+    /// What [`Self::read_ahead`] read, in the order of the keys: looking a record up in a map costs more than all else
+    /// that a `put` does.
+    records: Vec<Change>,
+    /// For each transaction that was read ahead, where its record stands in `records`.
+    record_of: Vec<Option<usize>>,
 }
 
 type Writes = Vec<(StateKey, Option<StateValue>)>;
@@ -111,12 +117,15 @@ impl<'a, V: StateView> Executor<'a, V> {
             spec,
             height,
             hash_before,
-            changes: BTreeMap::new(),
+            changes: HashMap::new(),
+            records: Vec::new(),
+            record_of: Vec::new(),
         }
     }
 
     /// Reads the records that a whole block's transactions set, in the order of their keys: a store answers neighbours
-    /// several times as fast as it answers at random. For the beginning, before anything is applied.
+    /// several times as fast as it answers at random. For the beginning, before anything is applied; then all of these
+    /// transactions are applied with their places in the block.
     ///
     /// # Errors
     /// [`ApplyError::Read`] where the state cannot be read.
@@ -126,20 +135,31 @@ impl<'a, V: StateView> Executor<'a, V> {
             "what was changed already must not be read again"
         );
         let payloads = transactions.iter().map(|checked| &checked.transaction().payload);
-        let mut keys: Vec<&RecordKey> = payloads
-            .filter_map(|payload| match payload {
-                Payload::Put { key, .. } => Some(key),
+        let mut keys: Vec<(&RecordKey, usize)> = payloads
+            .enumerate()
+            .filter_map(|(index, payload)| match payload {
+                Payload::Put { key, .. } => Some((key, index)),
                 _ => None,
             })
             .collect();
         keys.sort_unstable();
-        keys.dedup();
-        let unchanged = keys.into_iter().map(|key| {
-            let key = StateKey::Record(key.clone());
-            let value = self.view.get(&key).map_err(ApplyError::Read)?;
-            Ok((key, (value.clone(), value)))
-        });
-        self.changes = unchanged.collect::<Result<_, _>>()?;
+        self.record_of = vec![None; transactions.len()];
+        let mut last: Option<&RecordKey> = None;
+        for (key, index) in keys {
+            if last != Some(key) {
+                last = Some(key);
+                let key = StateKey::Record(key.clone());
+                let before = self.view.get(&key).map_err(ApplyError::Read)?;
+                self.records.push(Change {
+                    key,
+                    after: before.clone(),
+                    before,
+                });
+            }
+            if let Some(place) = self.record_of.get_mut(index) {
+                *place = self.records.len().checked_sub(1);
+            }
+        }
         Ok(())
     }
 
@@ -167,9 +187,27 @@ impl<'a, V: StateView> Executor<'a, V> {
         }
         self.need_role(sender, Role::Write)?;
         account.nonce = account.nonce.next();
-        let mut writes = self.effects(&mut account, sender, &transaction.payload, index)?;
+        let mut writes = self.effects(&mut account, sender, &transaction.payload)?;
         writes.push((StateKey::Account(sender), Some(StateValue::Account(account))));
+        if let Payload::Put { key, value } = &transaction.payload {
+            let record = StateValue::Record(RecordState {
+                value_digest: Digest::from_bytes(sha256(&[value.as_slice()])),
+                height: self.height,
+                index,
+            });
+            match self.read_before(index) {
+                Some(change) => change.after = Some(record),
+                None => writes.push((StateKey::Record(key.clone()), Some(record))),
+            }
+        }
         self.write(writes)
+    }
+
+    /// The record of a transaction that was read ahead.
+    fn read_before(&mut self, index: u32) -> Option<&mut Change> {
+        let index = usize::try_from(index).ok()?;
+        let place = self.record_of.get(index).copied().flatten()?;
+        self.records.get_mut(place)
     }
 
     /// Pays the producer, and gives all changes with the state's new hash.
@@ -190,13 +228,18 @@ impl<'a, V: StateView> Executor<'a, V> {
     }
 
     fn into_delta(self) -> StateDelta {
-        let changed = self
+        let others = self
             .changes
             .into_iter()
-            .filter(|(_, (before, after))| before != after);
-        let changes = changed
-            .map(|(key, (before, after))| Change { key, before, after })
+            .map(|(key, (before, after))| Change { key, before, after });
+        let mut changes: Vec<Change> = self
+            .records
+            .into_iter()
+            .chain(others)
+            .filter(|change| change.before != change.after)
             .collect();
+        // The records are in order already, which the sort makes use of.
+        changes.sort_by(|a, b| a.key.cmp(&b.key));
         StateDelta::new(changes, self.hash_before)
     }
 
@@ -205,22 +248,9 @@ impl<'a, V: StateView> Executor<'a, V> {
         account: &mut Account,
         sender: Address,
         payload: &Payload,
-        index: u32,
     ) -> Result<Writes, ApplyError<V::Error>> {
         match payload {
-            Payload::Put { key, value } => {
-                let value_digest = Digest::from_bytes(sha256(&[value.as_slice()]));
-                let record = RecordState {
-                    value_digest,
-                    height: self.height,
-                    index,
-                };
-                Ok(vec![(
-                    StateKey::Record(key.clone()),
-                    Some(StateValue::Record(record)),
-                )])
-            }
-            Payload::Message { .. } => Ok(Vec::new()),
+            Payload::Put { .. } | Payload::Message { .. } => Ok(Vec::new()),
             Payload::Transfer { to, amount, .. } => {
                 if *to == sender {
                     return Err(ApplyError::OwnAddress);

@@ -6,7 +6,9 @@
 //! key-derivation mode. The short digest that headers carry is SHA-256 of the 2,048 bytes.
 
 use crate::hash::{Digest, sha256};
+use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
 use borsh::{BorshDeserialize, BorshSerialize};
+use std::sync::LazyLock;
 
 const LANES: usize = 1_024;
 const CONTEXT: &str = "block-chain state element v1";
@@ -90,9 +92,12 @@ impl BorshDeserialize for LatticeHash {
     }
 }
 
+/// The context's key, hashed once: it would cost as much as a short element again.
+static CONTEXT_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT));
+
 fn stretch(element: &[u8]) -> [u8; LANES * 2] {
     let mut out = [0; LANES * 2];
-    blake3::Hasher::new_derive_key(CONTEXT)
+    blake3::Hasher::new_from_context_key(&CONTEXT_KEY)
         .update(element)
         .finalize_xof()
         .fill(&mut out);

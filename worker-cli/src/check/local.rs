@@ -287,7 +287,10 @@ impl Check<'_> {
         let replaced = superseded(height, payloads, delta.befores());
         self.key_history(&replaced);
         let committed = self.store.committed().map_or(0, |checkpoint| checkpoint.size);
-        if height.get() >= committed && self.store.undo(&block.hash()) != Ok(Some(delta.undo())) {
+        let kept = || self.store.undo(&block.hash()).ok().flatten();
+        if height.get() >= committed
+            && kept().and_then(|undo| borsh::to_vec(&undo).ok()) != Some(delta.undo_bytes())
+        {
             self.fault(Some(height), "what is kept to undo it is damaged");
         }
         Ok(())

@@ -134,3 +134,63 @@ async fn what_is_settled_is_still_there() {
     );
     assert_eq!(store.record(&key("key-0")).unwrap(), Some(place(1, 0)));
 }
+
+fn journal_bytes(dir: &std::path::Path) -> u64 {
+    let files = std::fs::read_dir(dir.join("blocks")).unwrap().map(Result::unwrap);
+    files
+        .filter(|file| file.path().extension().is_some_and(|end| end == "jnl"))
+        .map(|file| file.metadata().unwrap().len())
+        .sum()
+}
+
+/// A node with some blocks, stopped: settled or as it is, with all its handles gone.
+fn stopped(settled: bool) -> (tempfile::TempDir, Height) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let within = runtime.enter();
+    let FakeNode { node, dir, .. } = {
+        let fake = FakeNode::start();
+        for block in 0..8 {
+            fake.append(vec![(format!("key-{block}"), "v".repeat(900_000))]);
+        }
+        fake
+    };
+    if settled {
+        node.store().settle_and_wait().unwrap();
+    }
+    let (height, _) = node.store().head();
+    drop(node);
+    drop(within);
+    drop(runtime);
+    (dir, height)
+}
+
+#[test]
+fn a_stop_in_good_order_leaves_no_journal_to_read() {
+    let (dir, height) = stopped(true);
+    assert_eq!(journal_bytes(dir.path()), 0);
+    let spec = crate::node::fake::spec();
+    let store = Store::open(dir.path(), &spec).unwrap();
+    assert_eq!(store.head().0, height);
+    for block in 0..8 {
+        let found = store.record(&key(&format!("key-{block}"))).unwrap();
+        assert_eq!(found, Some(place(block + 1, 0)));
+    }
+    // What is written afterwards counts on from there, and is there after a kill.
+    store.put_meta("after", b"emptied").unwrap();
+    undo_head(&store);
+    store.sync().unwrap();
+    let killed = tempfile::tempdir().unwrap();
+    damage::copy(dir.path(), killed.path());
+    drop(store);
+    let store = Store::open(killed.path(), &spec).unwrap();
+    assert_eq!(store.get_meta("after").unwrap(), Some(b"emptied".to_vec()));
+    assert_eq!(store.head().0, height.previous());
+}
+
+#[test]
+fn a_journal_that_holds_what_no_table_does_stays() {
+    let (dir, height) = stopped(false);
+    assert!(journal_bytes(dir.path()) > 7_000_000);
+    let store = Store::open(dir.path(), &crate::node::fake::spec()).unwrap();
+    assert_eq!(store.head().0, height);
+}

@@ -1,6 +1,6 @@
 //! Writing the store: each batch is atomic, and refused whole where it does not follow from what is stored.
 
-use super::read::{COMMITTED, FINAL, append_to_part, body_key, checkpoint_key, history_key, key_history_key};
+use super::read::{COMMITTED, FINAL, append_to_part, body_key, checkpoint_key, history_key, index_key, key_history_key};
 use super::{Cached, FORMAT, Head, Keyspaces, StorageError, Store, StoredCheckpoint, db_error};
 use crate::machine::{ChainRead, Place, StoredHeader, Write};
 use block_chain_common::block::ConnectedBlock;
@@ -15,6 +15,7 @@ use block_chain_common::work::Work;
 use borsh::BorshSerialize;
 use fjall::{Database, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -219,7 +220,7 @@ impl Batch<'_> {
         self.batch.insert(
             &self.keyspaces.undo,
             *hash.as_bytes(),
-            bytes(&connected.delta().undo()),
+            connected.delta().undo_bytes(),
         );
         self.set_head(Head { height, hash }, connected.delta().hash_after());
         Ok(())
@@ -243,7 +244,7 @@ impl Batch<'_> {
         let transactions = transactions.collect::<Result<Vec<_>, _>>()?;
         for transaction in &transactions {
             self.batch
-                .remove(&self.keyspaces.tx_index, *transaction.id().as_bytes());
+                .remove(&self.keyspaces.tx_index, index_key(&transaction.id()));
         }
         for (key, place) in superseded(height, transactions.iter().map(|tx| &tx.payload), undo.entries()) {
             self.batch
@@ -355,25 +356,34 @@ pub(super) fn put_index(
     transactions: &[CheckedTransaction],
 ) {
     let numbered = transactions.iter().zip(0_u32..);
-    let mut ids: Vec<_> = numbered.map(|(tx, index)| (*tx.id().as_bytes(), index)).collect();
+    let mut ids: Vec<_> = numbered.map(|(tx, index)| (tx.id(), index)).collect();
     ids.sort_unstable();
     for (id, index) in ids {
-        batch.insert(&keyspaces.tx_index, id, bytes(&Place { height, index }));
+        batch.insert(&keyspaces.tx_index, index_key(&id), bytes(&Place { height, index }));
     }
 }
 
 /// Where values were set that a block replaces, those that it sets and replaces itself among them.
 pub(crate) fn superseded<'a>(
     height: Height,
-    payloads: impl DoubleEndedIterator<Item = &'a Payload> + ExactSizeIterator,
+    payloads: impl DoubleEndedIterator<Item = &'a Payload> + ExactSizeIterator + Clone,
     befores: impl Iterator<Item = (&'a StateKey, Option<&'a StateValue>)>,
 ) -> Vec<(&'a RecordKey, Place)> {
-    let mut found = Vec::new();
+    let (mut found, mut keys) = (Vec::new(), 0_usize);
     for entry in befores {
-        if let (StateKey::Record(key), Some(StateValue::Record(before))) = entry {
+        let (StateKey::Record(key), before) = entry else {
+            continue;
+        };
+        keys = keys.saturating_add(1);
+        if let Some(StateValue::Record(before)) = before {
             let (height, index) = (before.height, before.index);
             found.push((key, Place { height, index }));
         }
+    }
+    let puts = payloads.clone().filter(|payload| matches!(payload, Payload::Put { .. }));
+    if puts.count() == keys {
+        // As many as there are keys: none is set twice.
+        return found;
     }
     let mut current = HashSet::new();
     let last = u32::try_from(payloads.len()).unwrap_or(u32::MAX);
@@ -391,20 +401,24 @@ pub(super) fn history_name(key: &RecordKey, place: Place) -> [u8; 44] {
     key_history_key(&sha256(&[key.as_slice()]), place)
 }
 
-/// In the order of the stored names, as [`put_index`].
+/// In the order of the stored names, as [`put_index`]. All are encoded into one piece of memory.
 fn put_state<'a>(
     batch: &mut OwnedWriteBatch,
     keyspaces: &Keyspaces,
     entries: impl Iterator<Item = (&'a StateKey, Option<&'a StateValue>)>,
 ) {
-    let mut entries: Vec<_> = entries
-        .map(|(key, value)| (bytes(key), value.map(bytes)))
-        .collect();
-    entries.sort_unstable();
-    for (name, value) in entries {
+    let mut encoded = Vec::new();
+    let mut places: Vec<(Range<usize>, Option<Range<usize>>)> = Vec::new();
+    for (key, value) in entries {
+        let name = append(&mut encoded, key);
+        places.push((name, value.map(|value| append(&mut encoded, value))));
+    }
+    let at = |place: &Range<usize>| encoded.get(place.clone()).unwrap_or_default();
+    places.sort_unstable_by(|(a, _), (b, _)| at(a).cmp(at(b)));
+    for (name, value) in &places {
         match value {
-            Some(value) => batch.insert(&keyspaces.state, name, value),
-            None => batch.remove(&keyspaces.state, name),
+            Some(value) => batch.insert(&keyspaces.state, at(name), at(value)),
+            None => batch.remove(&keyspaces.state, at(name)),
         }
     }
 }
@@ -416,10 +430,16 @@ fn candidate_key(height: Height, hash: &BlockHash) -> [u8; 40] {
     key
 }
 
-/// Borsh into memory cannot fail for our types.
 pub(super) fn bytes<T: BorshSerialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
-    let written = value.serialize(&mut bytes);
-    debug_assert!(written.is_ok(), "writing into memory cannot fail");
+    append(&mut bytes, value);
     bytes
+}
+
+/// Where in the bytes it was put. Borsh into memory cannot fail for our types.
+fn append<T: BorshSerialize>(bytes: &mut Vec<u8>, value: &T) -> Range<usize> {
+    let from = bytes.len();
+    let written = value.serialize(bytes);
+    debug_assert!(written.is_ok(), "writing into memory cannot fail");
+    from..bytes.len()
 }
