@@ -53,7 +53,9 @@ pub fn transactions_root(ids: &[TxId]) -> Root {
         });
         level = above.collect();
     }
-    level.first().map_or_else(empty_root, |root| Root::from_bytes(*root))
+    level
+        .first()
+        .map_or_else(empty_root, |root| Root::from_bytes(*root))
 }
 
 fn tree(ids: &[TxId]) -> MerkleTree<Rfc6962> {

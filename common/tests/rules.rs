@@ -136,12 +136,7 @@ fn every_rule_of_the_protocol_has_a_test_that_names_it() {
         protocol.len() > 50,
         "the document's rules are found: {protocol:?}"
     );
-    let folders = [
-        "common/tests",
-        "server/tests",
-        "worker-cli/tests",
-        "worker-cli/src/machine",
-    ];
+    let folders = ["common/tests", "server/tests", "worker-cli/tests"];
     let tests: String = folders.map(|folder| sources(&root.join(folder))).concat();
     // By its number in a message, or by the function's name.
     let named = |rule: &String| {

@@ -21,7 +21,7 @@ use crate::api::types::{DumpRequest, DumpStatus, DumpStopped};
 use crate::node::{NodeEvent, NodeHandle};
 use crate::storage::StorageError;
 use connect::Connections;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
@@ -124,7 +124,8 @@ struct Inner {
     /// Where the copying is done: threads of the HTTP interface may neither block nor outlive it.
     runtime: Handle,
     follower: Mutex<Option<Follower>>,
-    status: RwLock<DumpStatus>,
+    /// Whoever waits for the copy to get somewhere is told of every change.
+    status: watch::Sender<DumpStatus>,
 }
 
 /// The copy's controls. Cheap to clone.
@@ -147,7 +148,7 @@ impl DumpControl {
             node,
             runtime: Handle::current(),
             follower: Mutex::new(None),
-            status: RwLock::new(status),
+            status: watch::Sender::new(status),
         }))
     }
 
@@ -243,12 +244,7 @@ impl DumpControl {
     /// What is copied.
     #[must_use]
     pub fn status(&self) -> DumpStatus {
-        let mut status = self
-            .0
-            .status
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let mut status = self.0.status.borrow().clone();
         status.blocks = self
             .0
             .node
@@ -286,7 +282,7 @@ impl DumpControl {
     }
 
     fn update(&self, change: impl FnOnce(&mut DumpStatus)) {
-        change(&mut self.0.status.write().unwrap_or_else(PoisonError::into_inner));
+        self.0.status.send_modify(change);
     }
 
     async fn run(self, url: DatabaseUrl, mut stopping: watch::Receiver<bool>) {

@@ -33,7 +33,14 @@ async fn once(control: &DumpControl, url: &str) -> Result<DumpStatus, DumpError>
     control.start(request(url, true)).await
 }
 
-/// Waits for something, and fails with what it was where it does not come.
+/// Waits until the copy's status says so.
+async fn copied(control: &DumpControl, what: &str, holds: impl FnMut(&DumpStatus) -> bool) {
+    let mut changes = control.0.status.subscribe();
+    let waited = tokio::time::timeout(PATIENCE, changes.wait_for(holds)).await;
+    assert!(waited.is_ok(), "not in {PATIENCE:?}: {what}");
+}
+
+/// Looks at the database until it shows something: no event tells us of its sessions and of others' commits.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -245,17 +252,12 @@ async fn a_follower_goes_on_until_it_is_stopped() {
     records(&mut chain, 0, 10);
     let status = control.start(request(database.url(), false)).await.unwrap();
     assert!(status.following);
-    until("what was there is copied", || {
-        control.status().dumped_transactions == 10
-    })
-    .await;
+    copied(&control, "what was there", |s| s.dumped_transactions == 10).await;
     for n in 1..5 {
         records(&mut chain, n * 10, 10);
         announce(&control, chain.commit());
-        until("a later block is copied", || {
-            control.status().dumped_transactions == 10 * (u64::try_from(n).unwrap() + 1)
-        })
-        .await;
+        let all = 10 * (u64::try_from(n).unwrap() + 1);
+        copied(&control, "a later block", |s| s.dumped_transactions == all).await;
     }
     // The same again is no second follower, and nothing twice.
     assert!(
@@ -267,8 +269,8 @@ async fn a_follower_goes_on_until_it_is_stopped() {
     );
     records(&mut chain, 50, 10);
     announce(&control, chain.commit());
-    until("a block after the second start is copied", || {
-        control.status().dumped_transactions == 60
+    copied(&control, "a block after the second start", |s| {
+        s.dumped_transactions == 60
     })
     .await;
     let connections = "select count(*) from pg_stat_activity where application_name = 'block-chain-worker'";
@@ -293,7 +295,7 @@ async fn another_database_replaces_the_first() {
     let control = DumpControl::new(chain.node());
     records(&mut chain, 0, 5);
     control.start(request(first.url(), false)).await.unwrap();
-    until("the first has it", || control.status().dumped_transactions == 5).await;
+    copied(&control, "the first has it", |s| s.dumped_transactions == 5).await;
     let status = control.start(request(second.url(), false)).await.unwrap();
     assert!(status.database.unwrap().contains(&second.port.to_string()));
     records(&mut chain, 5, 5);
@@ -348,9 +350,8 @@ async fn workers_that_copy_one_chain_into_one_database_do_not_clash() {
         controls.iter().for_each(|control| announce(control, size));
     }
     for control in &controls {
-        until("each knows that all is there", || {
-            announce(control, 0);
-            control.status().dumped_transactions == 1_000
+        copied(control, "each knows that all is there", |s| {
+            s.dumped_transactions == 1_000
         })
         .await;
         assert_eq!(control.status().error, None);
@@ -381,6 +382,6 @@ async fn a_copy_does_not_end_with_the_runtime_that_asked_for_it() {
     assert!(thread.join().unwrap());
     records(&mut chain, 0, 10);
     announce(&control, chain.commit());
-    until("it is copied", || control.status().dumped_transactions == 10).await;
+    copied(&control, "it", |s| s.dumped_transactions == 10).await;
     assert!(control.stop().await.unwrap().stopped);
 }

@@ -1,6 +1,8 @@
 //! Writing the store: each batch is atomic, and refused whole where it does not follow from what is stored.
 
-use super::read::{COMMITTED, FINAL, append_to_part, body_key, checkpoint_key, history_key, index_key, key_history_key};
+use super::read::{
+    COMMITTED, FINAL, append_to_part, body_key, checkpoint_key, history_key, index_key, key_history_key,
+};
 use super::{Cached, FORMAT, Head, Keyspaces, StorageError, Store, StoredCheckpoint, db_error};
 use crate::machine::{ChainRead, Place, StoredHeader, Write};
 use block_chain_common::block::ConnectedBlock;
@@ -359,7 +361,11 @@ pub(super) fn put_index(
     let mut ids: Vec<_> = numbered.map(|(tx, index)| (tx.id(), index)).collect();
     ids.sort_unstable();
     for (id, index) in ids {
-        batch.insert(&keyspaces.tx_index, index_key(&id), bytes(&Place { height, index }));
+        batch.insert(
+            &keyspaces.tx_index,
+            index_key(&id),
+            bytes(&Place { height, index }),
+        );
     }
 }
 
@@ -380,7 +386,9 @@ pub(crate) fn superseded<'a>(
             found.push((key, Place { height, index }));
         }
     }
-    let puts = payloads.clone().filter(|payload| matches!(payload, Payload::Put { .. }));
+    let puts = payloads
+        .clone()
+        .filter(|payload| matches!(payload, Payload::Put { .. }));
     if puts.count() == keys {
         // As many as there are keys: none is set twice.
         return found;
