@@ -8,7 +8,7 @@ use block_chain_common::chain_spec::ProofSpec;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::keys::Signature;
-use block_chain_common::quantity::Timestamp;
+use block_chain_common::quantity::{Height, Timestamp};
 use block_chain_common::state::ApplyError;
 use block_chain_common::transaction::CheckedTransaction;
 
@@ -38,13 +38,14 @@ pub(super) struct AnnouncedBlock {
 pub(super) struct Mining {
     waiters: Vec<Token>,
     search: Option<BlockTemplate>,
-    found: Option<Mined>,
+    /// A block of its own that is not the head yet, and its height.
+    found: Option<(Height, Mined)>,
 }
 
 impl Mining {
     /// If this is the block that was found here: who waits for it, and what it took.
     pub(super) fn announce(&mut self, hash: &BlockHash) -> Option<AnnouncedBlock> {
-        let mined = self.found.take_if(|found| found.hash == *hash)?;
+        let (_, mined) = self.found.take_if(|(_, found)| found.hash == *hash)?;
         Some(AnnouncedBlock {
             waiters: std::mem::take(&mut self.waiters),
             mined,
@@ -99,11 +100,12 @@ impl Machine {
         });
         match extended {
             Ok((block, tip)) => {
-                self.mining.found = Some(Mined {
+                let mined = Mined {
                     hash: block.hash(),
                     elapsed_ms,
                     attempts,
-                });
+                };
+                self.mining.found = Some((tip.height, mined));
                 let header = block.checked_header().clone();
                 self.tree.insert(Node {
                     header,
@@ -123,7 +125,12 @@ impl Machine {
     }
 
     pub(super) fn mining_failed(&mut self, hash: BlockHash, error: &str, out: &mut Output) {
-        if self.mining.found.take_if(|found| found.hash == hash).is_some() {
+        if self
+            .mining
+            .found
+            .take_if(|(_, found)| found.hash == hash)
+            .is_some()
+        {
             out.effects.push(Effect::Mined(
                 std::mem::take(&mut self.mining.waiters),
                 Err(error.to_owned()),
@@ -138,6 +145,8 @@ impl Machine {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), StorageError> {
+        // Another block has come to stand where this worker's own would: whoever waits for one gets the next.
+        self.mining.found.take_if(|(height, _)| *height <= self.tip.height);
         if self.mining.found.is_some() {
             return Ok(());
         }

@@ -1,0 +1,916 @@
+//! Nodes, coordinator, network and clocks, and the queue of what happens next.
+
+use crate::disk::Disk;
+use crate::promises::Promises;
+use block_chain_common::block::{CheckedBlock, CheckedHeader};
+use block_chain_common::chain_spec::{CheckedSpec, ProofSpec};
+use block_chain_common::coordinator_api::{
+    API_VERSION, CommitRequest, CosignRequest, Heartbeat, RegisterRequest, registration_bytes,
+};
+use block_chain_common::hash::TxId;
+use block_chain_common::header::{Proof, proof_hash};
+use block_chain_common::keys::{PublicKey, SecretKey};
+use block_chain_common::quantity::{Height, Nonce, Timestamp};
+use block_chain_common::transaction::{
+    CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, check_transactions,
+};
+use block_chain_common::work::Target;
+use block_chain_server::service::{Capability, Join, Service, Settings, stored_spec};
+use block_chain_server::store::{Store, StoreError};
+use block_chain_worker::machine::{
+    ChainRead as _, CommitOutcome, Effect, Event, FoundNonce, Machine, Message, Start, serve, tip_at,
+};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// When the simulated world begins, in milliseconds since 1970.
+const BEGINNING: u64 = 1_700_000_000_000;
+const TICK_MS: u64 = 100;
+const HEARTBEAT_MS: u64 = 1_000;
+/// How long after the faults everything must be agreed on and final.
+const RECOVERY_MS: u64 = 120_000;
+const CLIENTS: u64 = 3;
+
+/// A rule of safety that is left out, to see that a seed finds it missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Without {
+    /// Answers and messages leave before what they speak of is on disk.
+    SyncBeforeAnswer,
+}
+
+/// What one run is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// How long faults go on, in simulated milliseconds.
+    pub faults_ms: u64,
+    /// The rule that is left out.
+    pub without: Option<Without>,
+    /// Whether to tell what happens.
+    pub trace: bool,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// When, in simulated milliseconds from the beginning.
+    pub at_ms: u64,
+    /// What.
+    pub what: String,
+}
+
+/// What a run that kept its promises has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Nodes.
+    pub nodes: usize,
+    /// The height that was reached.
+    pub height: u64,
+    /// Transactions that were accepted.
+    pub accepted: usize,
+    /// Steps of machines.
+    pub steps: u64,
+    /// Faults.
+    pub faults: u64,
+    /// A digest of all that happened: the same seed gives the same.
+    pub trace: u64,
+}
+
+enum ToCoordinator {
+    Heartbeat,
+    Commit(Box<CommitRequest>),
+    Cosign(u64, String),
+}
+
+/// What happens next. A node's number stands with its life: what a crash has overtaken is forgotten.
+enum What {
+    Tick(usize, u64),
+    Heartbeat(usize, u64),
+    Sync(usize, u64),
+    Deliver(usize, usize, Message),
+    Ask(usize, u64, ToCoordinator),
+    Answer(usize, u64, Box<Event>),
+    Peer(usize, usize, bool),
+    CoordinatorTick,
+    CoordinatorUp,
+    Client(u64),
+    Start(usize),
+    Heal(Fault),
+    NextFault,
+}
+
+/// What fails, and is mended again.
+#[derive(Debug, Clone)]
+enum Fault {
+    Cut(BTreeSet<(usize, usize)>),
+    Unreachable(usize, bool),
+    Loss(u32),
+}
+
+struct Node {
+    key: SecretKey,
+    worker: Capability,
+    disk: Disk,
+    machine: Option<Machine>,
+    /// How often it was started.
+    life: u64,
+    /// Effects that wait for the sync.
+    held: Vec<Effect>,
+    sync_due: bool,
+    paused_until: u64,
+    /// Its clock runs so many thousandths fast, and is so many milliseconds ahead.
+    clock: (i64, i64),
+    /// It has stopped: it knows of checkpoints that contradict each other.
+    evidence: Option<String>,
+}
+
+struct Client {
+    key: SecretKey,
+    nonce: u64,
+    waiting: Option<CheckedTransaction>,
+}
+
+struct World {
+    options: Options,
+    rng: StdRng,
+    now: u64,
+    queue: BTreeMap<(u64, u64), What>,
+    next: u64,
+    folder: tempfile::TempDir,
+    service: Option<Service>,
+    spec: Arc<CheckedSpec>,
+    coordinator: PublicKey,
+    nodes: Vec<Node>,
+    clients: Vec<Client>,
+    tokens: BTreeMap<u64, (u64, TxId)>,
+    accepted: BTreeMap<TxId, u64>,
+    promises: Promises,
+    cut: BTreeSet<(usize, usize)>,
+    /// Nodes whose requests, or answers to them, do not come through.
+    deaf: BTreeSet<(usize, bool)>,
+    loss_percent: u32,
+    faults_over: bool,
+    steps: u64,
+    faults: u64,
+    trace: u64,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The promise that it breaks.
+pub fn run(options: Options) -> Result<Summary, Broken> {
+    let mut world = World::new(options).map_err(|what| Broken { at_ms: 0, what })?;
+    let result = world.live();
+    result.map_err(|what| Broken { at_ms: world.now, what })
+}
+
+fn start_service(path: PathBuf) -> Result<Service, String> {
+    let store = Store::open_sqlite(&path).map_err(|error| error.to_string())?;
+    let key = hex::encode([9; 32]);
+    let settings = Settings { heartbeat_ms: HEARTBEAT_MS, lease_ms: 3_000, evict_after_ms: 20_000 };
+    let fixed = store.transaction::<_, StoreError>(|tx| match tx.setting("coordinator_key")? {
+        Some(_) => Ok(()),
+        None => tx.add_setting("coordinator_key", &key),
+    });
+    fixed.map_err(|error| error.to_string())?;
+    let service = Service::start(store, settings, Join::Open, |spec| {
+        spec.proof = ProofSpec::Work { initial_bits: Target::from_leading_zero_bits(0).to_bits() };
+        spec.block_interval_ms = 1_000;
+    });
+    service.map_err(|error| error.to_string())
+}
+
+impl World {
+    fn new(options: Options) -> Result<Self, String> {
+        let mut rng = StdRng::seed_from_u64(options.seed);
+        // In memory where there is such a folder: the database syncs every commit.
+        let memory = std::path::Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let folder = folder.map_err(|error| error.to_string())?;
+        let service = start_service(folder.path().join("db"))?;
+        let info = service.chain("main").map_err(|error| error.to_string())?;
+        let spec = stored_spec(&info).map_err(|error| error.to_string())?;
+        let spec = spec.check().map_err(|error| error.to_string())?;
+        let count = match rng.random_range(0..10_u32) {
+            0 => 1,
+            1 => 2,
+            2..=5 => 3,
+            6 => 4,
+            7 | 8 => 5,
+            _ => rng.random_range(6..=9),
+        };
+        let mut world = Self {
+            coordinator: service.public_key(),
+            options,
+            rng,
+            now: 0,
+            queue: BTreeMap::new(),
+            next: 0,
+            folder,
+            service: Some(service),
+            spec: Arc::new(spec),
+            nodes: Vec::new(),
+            clients: Vec::new(),
+            tokens: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            promises: Promises::default(),
+            cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
+            loss_percent: 0,
+            faults_over: false,
+            steps: 0,
+            faults: 0,
+            trace: 0,
+        };
+        for _ in 0..count {
+            world.now = world.now.saturating_add(10);
+            world.join()?;
+        }
+        for number in 0..CLIENTS {
+            let seed = u8::try_from(number.saturating_add(100)).map_err(|error| error.to_string())?;
+            let key = SecretKey::from_seed(&[seed; 32]);
+            world.clients.push(Client { key, nonce: 0, waiting: None });
+            world.later(500, What::Client(number));
+        }
+        for number in 0..count {
+            world.later(0, What::Start(number));
+        }
+        world.later(500, What::CoordinatorTick);
+        world.later(3_000, What::NextFault);
+        Ok(world)
+    }
+
+    fn join(&mut self) -> Result<(), String> {
+        let number = self.nodes.len();
+        let seed = u8::try_from(number.saturating_add(1)).map_err(|error| error.to_string())?;
+        let key = SecretKey::from_seed(&[seed; 32]);
+        let now = Timestamp::new(BEGINNING.saturating_add(self.now));
+        let service = self.service.as_ref().ok_or("the coordinator is there at the beginning")?;
+        let challenge = service.challenge(now).map_err(|error| error.to_string())?.challenge;
+        let signature = key.sign(&registration_bytes(&challenge, "main", &key.public_key()));
+        let request = RegisterRequest {
+            api_version: API_VERSION,
+            chain: "main".to_owned(),
+            public_key: key.public_key(),
+            name: None,
+            token: None,
+            addresses: Vec::new(),
+            api: None,
+            challenge,
+            signature,
+        };
+        let registration = service.register(&request, now).map_err(|error| error.to_string())?;
+        self.nodes.push(Node {
+            worker: Capability {
+                worker: registration.worker_id,
+                public_key: key.public_key().to_string(),
+            },
+            key,
+            disk: Disk::new(&self.spec),
+            machine: None,
+            life: 0,
+            held: Vec::new(),
+            sync_due: false,
+            paused_until: 0,
+            clock: (0, 0),
+            evidence: None,
+        });
+        Ok(())
+    }
+
+    fn later(&mut self, after: u64, what: What) {
+        self.next = self.next.saturating_add(1);
+        self.queue.insert((self.now.saturating_add(after), self.next), what);
+    }
+
+    fn percent(&mut self, chance: u32) -> bool {
+        self.rng.random_range(0..100) < chance
+    }
+
+    fn tell(&self, text: impl FnOnce() -> String) {
+        if self.options.trace {
+            // The trace of one run is what the program was asked for.
+            #[expect(clippy::print_stderr, reason = "asked for by --trace")]
+            {
+                eprintln!("{:>8} {}", self.now, text());
+            }
+        }
+    }
+
+    fn note(&mut self, word: u64) {
+        // FNV-1a, 64 bit.
+        for byte in word.to_le_bytes() {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// Until the faults are over and everything has settled.
+    fn live(&mut self) -> Result<Summary, String> {
+        let end = self.options.faults_ms.saturating_add(RECOVERY_MS);
+        while let Some(((at, _), what)) = self.queue.pop_first() {
+            self.now = at;
+            if at >= self.options.faults_ms && !self.faults_over {
+                self.end_faults()?;
+            }
+            if at >= end {
+                break;
+            }
+            // Settled early: the clients are done, and nothing is left to agree on.
+            if self.faults_over && at % 1_000 == 0 && self.settled().is_ok() {
+                break;
+            }
+            self.happen(what)?;
+        }
+        if let Err(broken) = self.settled() {
+            self.describe();
+            return Err(broken);
+        }
+        Ok(Summary {
+            nodes: self.nodes.len(),
+            height: self.promises.height(),
+            accepted: self.accepted.len(),
+            steps: self.steps,
+            faults: self.faults,
+            trace: self.trace,
+        })
+    }
+
+    /// Where everybody stands, for the trace.
+    fn describe(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let tables = node.disk.visible();
+            let waiting: Vec<_> = tables.mempool().iter().map(|(_, tx)| tx.id().to_string()).collect();
+            self.tell(|| {
+                format!(
+                    "node {number} {}: head {:?}, {} committed, {} final, term {}, waiting {waiting:?}",
+                    node.key.public_key(),
+                    tables.head(),
+                    tables.committed_size(),
+                    tables.final_size(),
+                    tables.term()
+                )
+            });
+        }
+        let now = Timestamp::new(BEGINNING.saturating_add(self.now));
+        if let Some(view) = self.service.as_ref().map(|service| service.view("main", now)) {
+            self.tell(|| format!("the coordinator: {view:?}"));
+        }
+    }
+
+    fn settled(&self) -> Result<(), String> {
+        if let Some((number, node)) = self.nodes.iter().enumerate().find(|(_, node)| node.evidence.is_some()) {
+            let reason = node.evidence.clone().unwrap_or_default();
+            return Err(format!("node {number} has stopped: {reason}"));
+        }
+        if self.clients.iter().any(|client| client.waiting.is_some()) {
+            return Err("a transaction is not accepted".to_owned());
+        }
+        let tables = self.nodes.iter().map(|node| node.disk.durable());
+        self.promises.at_the_end(tables, &self.accepted)
+    }
+
+    fn end_faults(&mut self) -> Result<(), String> {
+        self.tell(|| "the faults are over".to_owned());
+        self.faults_over = true;
+        self.cut.clear();
+        self.deaf.clear();
+        self.loss_percent = 0;
+        if self.service.is_none() {
+            self.service = Some(start_service(self.folder.path().join("db"))?);
+        }
+        for number in 0..self.nodes.len() {
+            if let Some(node) = self.nodes.get_mut(number) {
+                node.paused_until = 0;
+                node.clock = (0, 0);
+                node.disk.repair();
+                if node.machine.is_none() {
+                    self.later(0, What::Start(number));
+                } else {
+                    self.later(0, What::Peer(number, number, true));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn clock(&self, number: usize) -> Timestamp {
+        let (thousandths, ahead) = self.nodes.get(number).map_or((0, 0), |node| node.clock);
+        let passed = i64::try_from(self.now).unwrap_or(i64::MAX);
+        let drift = passed.saturating_mul(thousandths) / 1_000;
+        let shown = BEGINNING.saturating_add(self.now);
+        Timestamp::new(shown.saturating_add_signed(drift.saturating_add(ahead)))
+    }
+
+    fn is_alive(&self, number: usize, life: u64) -> bool {
+        let node = self.nodes.get(number);
+        node.is_some_and(|node| node.machine.is_some() && node.life == life)
+    }
+
+    /// A paused node does nothing until it is woken; then everything comes at once.
+    fn woken_at(&self, number: usize) -> Option<u64> {
+        let until = self.nodes.get(number)?.paused_until;
+        (until > self.now).then(|| until.saturating_sub(self.now))
+    }
+
+    fn happen(&mut self, what: What) -> Result<(), String> {
+        let about = match &what {
+            What::Tick(number, _)
+            | What::Heartbeat(number, _)
+            | What::Sync(number, _)
+            | What::Deliver(_, number, _)
+            | What::Answer(number, ..) => Some(*number),
+            _ => None,
+        };
+        if let Some(pause) = about.and_then(|number| self.woken_at(number)) {
+            self.later(pause, what);
+            return Ok(());
+        }
+        match what {
+            What::Tick(number, life) if self.is_alive(number, life) => {
+                self.later(TICK_MS, What::Tick(number, life));
+                self.step(number, Event::Tick)
+            }
+            What::Heartbeat(number, life) if self.is_alive(number, life) => {
+                let next = self.rng.random_range(HEARTBEAT_MS / 2..=HEARTBEAT_MS);
+                self.later(next, What::Heartbeat(number, life));
+                self.ask(number, ToCoordinator::Heartbeat);
+                Ok(())
+            }
+            What::Sync(number, life) if self.is_alive(number, life) => self.sync(number),
+            What::Deliver(from, to, message) => self.deliver(from, to, message),
+            What::Ask(number, life, request) if self.is_alive(number, life) => {
+                self.coordinate(number, life, request)
+            }
+            What::Answer(number, life, event) if self.is_alive(number, life) => self.step(number, *event),
+            What::Peer(number, other, up) => self.peer(number, other, up),
+            What::CoordinatorTick => self.coordinator_tick(),
+            What::CoordinatorUp if self.service.is_none() => {
+                self.tell(|| "the coordinator is back".to_owned());
+                self.service = Some(start_service(self.folder.path().join("db"))?);
+                Ok(())
+            }
+            What::Client(number) => self.client(number),
+            What::Start(number) => self.start(number),
+            What::Heal(fault) => self.heal(fault),
+            What::NextFault if !self.faults_over => {
+                let next = self.rng.random_range(300..6_000);
+                self.later(next, What::NextFault);
+                self.fault()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, number: usize) -> Result<(), String> {
+        let coordinator = self.coordinator;
+        let Some(node) = self.nodes.get_mut(number).filter(|node| node.machine.is_none()) else {
+            return Ok(());
+        };
+        self.promises.restarted(number, node.disk.durable())?;
+        let tables = node.disk.visible();
+        let tip = tip_at(&node.disk, &tables.head().1).map_err(|error| error.to_string())?;
+        node.machine = Some(Machine::new(Start {
+            spec: Arc::clone(&self.spec),
+            coordinator,
+            key: node.key.clone(),
+            tip: tip.ok_or("the head is not on the chain")?,
+            state_hash: node.disk.state_hash().map_err(|error| error.to_string())?,
+            committed: tables.committed_note(),
+            final_size: tables.final_size(),
+            term: tables.term(),
+            mempool: tables.mempool(),
+        }));
+        node.life = node.life.saturating_add(1);
+        let life = node.life;
+        self.tell(|| format!("node {number} starts"));
+        self.later(0, What::Tick(number, life));
+        self.later(50, What::Heartbeat(number, life));
+        self.later(20, What::Peer(number, number, true));
+        Ok(())
+    }
+
+    /// Connections of a node come up or go down; `other` is the node itself for all of them.
+    fn peer(&mut self, number: usize, other: usize, up: bool) -> Result<(), String> {
+        for peer in 0..self.nodes.len() {
+            if peer == number || (other != number && other != peer) {
+                continue;
+            }
+            for (one, another) in [(number, peer), (peer, number)] {
+                if self.cut.contains(&(another, one)) && up {
+                    continue;
+                }
+                let Some(key) = self.nodes.get(another).map(|node| node.key.public_key()) else {
+                    continue;
+                };
+                if self.nodes.get(one).is_some_and(|node| node.machine.is_some()) {
+                    self.step(one, Event::PeerDown(key))?;
+                    if up {
+                        self.step(one, Event::PeerUp(key))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As the chain's thread: steps until there is no more to do at once; the writes are synced a moment later, and what
+    /// they allow is done then.
+    fn step(&mut self, number: usize, event: Event) -> Result<(), String> {
+        let now = self.clock(number);
+        let without_sync = self.options.without == Some(Without::SyncBeforeAnswer);
+        let mut next = Some(event);
+        let mut at_once = Vec::new();
+        while let Some(event) = next.take() {
+            let Some(node) = self.nodes.get_mut(number) else { return Ok(()) };
+            let Some(machine) = node.machine.as_mut() else { return Ok(()) };
+            let output = machine.step(&node.disk, now, event);
+            let output = output.map_err(|error| format!("node {number} cannot read: {error}"))?;
+            self.steps = self.steps.saturating_add(1);
+            let wrote = !output.writes.is_empty();
+            if wrote {
+                let applied = node.disk.apply(output.writes);
+                applied.map_err(|broken| format!("node {number}: {broken}"))?;
+            }
+            // Behind what waits for a sync everything else waits too: effects are in order.
+            if (node.disk.unsynced() > 0 || !node.held.is_empty()) && !without_sync {
+                node.held.extend(output.effects);
+            } else {
+                at_once.extend(output.effects);
+            }
+            if node.disk.unsynced() > 0 && !node.sync_due {
+                node.sync_due = true;
+                let life = node.life;
+                let after = self.rng.random_range(0..30);
+                self.later(after, What::Sync(number, life));
+            }
+            if output.again {
+                next = Some(Event::Continue);
+            }
+            if wrote && let Some(node) = self.nodes.get(number) {
+                self.promises.node(number, node.disk.visible())?;
+            }
+        }
+        self.perform(number, at_once)
+    }
+
+    fn sync(&mut self, number: usize) -> Result<(), String> {
+        let Some(node) = self.nodes.get_mut(number) else { return Ok(()) };
+        node.sync_due = false;
+        node.disk.sync()?;
+        self.promises.synced(number, node.disk.durable());
+        let effects = std::mem::take(&mut node.held);
+        let head = node.disk.durable().head().0;
+        self.note(head.get());
+        self.perform(number, effects)
+    }
+
+    fn perform(&mut self, number: usize, effects: Vec<Effect>) -> Result<(), String> {
+        for effect in effects {
+            match effect {
+                Effect::Send(peer, message) => {
+                    let to = self.nodes.iter().position(|node| node.key.public_key() == peer);
+                    if let Some(to) = to {
+                        self.send(number, to, message);
+                    }
+                }
+                Effect::Broadcast(message) => {
+                    for to in (0..self.nodes.len()).filter(|to| *to != number) {
+                        self.send(number, to, message.clone());
+                    }
+                }
+                Effect::Drop(_, reason) => {
+                    return Err(format!("node {number} drops an honest peer: {reason}"));
+                }
+                Effect::Submitted(token, answer) => self.submitted(token, answer.is_ok()),
+                Effect::Search(template) => {
+                    let digest = template.header.digest_without_proof();
+                    let Proof::Work { bits, .. } = template.header.proof else { continue };
+                    let target = Target::from_bits(bits).map_err(|error| error.to_string())?;
+                    let met = |nonce: &u64| {
+                        target.is_met_by(&proof_hash(&digest, &Proof::Work { bits, nonce: *nonce }))
+                    };
+                    let nonce = (0..1_000_000).find(met).ok_or("the work has become too hard")?;
+                    let found = FoundNonce { digest, nonce, attempts: 1, elapsed_ms: 0 };
+                    let life = self.nodes.get(number).map_or(0, |node| node.life);
+                    let after = self.rng.random_range(50..1_500);
+                    self.later(after, What::Answer(number, life, Box::new(Event::Found(found))));
+                }
+                Effect::Commit(request) => self.ask(number, ToCoordinator::Commit(request)),
+                Effect::Cosign(size, note) => self.ask(number, ToCoordinator::Cosign(size, note)),
+                Effect::Evidence(evidence) => {
+                    return Err(format!("node {number} meets a contradiction: {}", evidence.reason));
+                }
+                Effect::Head(height, hash) => self.tell(|| format!("node {number} is at {height} {hash}")),
+                Effect::CommittedTo(size) => self.tell(|| format!("node {number} knows {size} committed")),
+                Effect::FinalTo(size) => self.tell(|| format!("node {number} knows {size} final")),
+                Effect::Mined(..) | Effect::StopSearch => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: Message) {
+        if self.percent(self.loss_percent) {
+            return;
+        }
+        let late = if self.percent(3) { 2_000 } else { 40 };
+        if self.percent(if self.faults_over { 0 } else { 2 }) {
+            let after = self.rng.random_range(1..late);
+            self.later(after, What::Deliver(from, to, message.clone()));
+        }
+        let after = self.rng.random_range(1..late);
+        self.later(after, What::Deliver(from, to, message));
+    }
+
+    /// As the node's inbound side: requests are answered from the disk, what is valid in itself becomes an event.
+    fn deliver(&mut self, from: usize, to: usize, message: Message) -> Result<(), String> {
+        if self.cut.contains(&(from, to)) {
+            return Ok(());
+        }
+        let chain = self.spec.id();
+        let Some(peer) = self.nodes.get(from).map(|node| node.key.public_key()) else { return Ok(()) };
+        let Some(node) = self.nodes.get(to).filter(|node| node.machine.is_some()) else { return Ok(()) };
+        if message.is_request() {
+            let mut answers = Vec::new();
+            // A damaged block is not given; whoever asked asks others.
+            if serve(&node.disk, &message, |answer| {
+                answers.push(answer);
+                true
+            })
+            .is_err()
+            {
+                self.tell(|| format!("node {to} has a damaged block"));
+            }
+            for answer in answers {
+                self.send(to, from, answer);
+            }
+            return Ok(());
+        }
+        let event = match message {
+            Message::Headers(headers) => {
+                let headers = headers.into_vec().into_iter().map(|header| CheckedHeader::check(header, chain));
+                let headers = headers.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+                Event::Headers(peer, headers)
+            }
+            Message::Compact { header, .. } => {
+                let header = CheckedHeader::check(header, chain).map_err(|error| error.to_string())?;
+                Event::Headers(peer, vec![header])
+            }
+            Message::Block(block) => {
+                let block = CheckedBlock::check(*block, chain).map_err(|error| error.to_string())?;
+                Event::Block(peer, Box::new(block))
+            }
+            Message::Transactions(transactions) => {
+                let checked = check_transactions(transactions.into_vec(), chain);
+                let checked = checked.into_iter().collect::<Result<Vec<_>, _>>();
+                Event::Transactions(peer, checked.map_err(|error| error.to_string())?)
+            }
+            other => Event::Message(peer, other),
+        };
+        self.step(to, event)
+    }
+
+    fn ask(&mut self, number: usize, request: ToCoordinator) {
+        let life = self.nodes.get(number).map_or(0, |node| node.life);
+        let after = self.rng.random_range(1..40);
+        self.later(after, What::Ask(number, life, request));
+    }
+
+    /// What a node asked for arrives at the coordinator, or does not; and so the answer.
+    fn coordinate(&mut self, number: usize, life: u64, request: ToCoordinator) -> Result<(), String> {
+        let arrives = !self.deaf.contains(&(number, true)) && !self.percent(self.loss_percent);
+        let answered = !self.deaf.contains(&(number, false)) && !self.percent(self.loss_percent);
+        let now = Timestamp::new(BEGINNING.saturating_add(self.now));
+        let (Some(service), Some(node)) = (self.service.as_ref().filter(|_| arrives), self.nodes.get(number))
+        else {
+            return self.unanswered(number, life, &request);
+        };
+        let event = match &request {
+            ToCoordinator::Heartbeat => {
+                let tables = node.disk.visible();
+                let (height, head) = tables.head();
+                let size = tables.committed_size();
+                let beat = Heartbeat {
+                    chain: "main".to_owned(),
+                    height,
+                    head,
+                    committed: Height::new(size.saturating_sub(1)),
+                    term: tables.term(),
+                    checkpoint_size: size,
+                    addresses: Vec::new(),
+                    api: None,
+                };
+                let view = service.heartbeat(&node.worker, &beat, now);
+                Event::View(Box::new(view.map_err(|error| format!("node {number}: {error}"))?))
+            }
+            ToCoordinator::Commit(commit) => match service.commit(&node.worker, "main", commit) {
+                Ok(answer) => {
+                    let view = service.view("main", now).map_err(|error| error.to_string())?;
+                    let holds = |key: &PublicKey| {
+                        let held = self.nodes.iter().find(|node| node.key.public_key() == *key);
+                        held.is_some_and(|node| node.disk.durable().holds(&commit.block))
+                    };
+                    let holders = view.members.iter().filter(|member| holds(&member.public_key)).count();
+                    let counts = (holders, view.members.len());
+                    self.promises.committed((commit.size, commit.block), counts)?;
+                    self.tell(|| format!("the coordinator commits {} blocks for node {number}", commit.size));
+                    Event::Committed(CommitOutcome::Done(answer.checkpoint))
+                }
+                Err(error) => {
+                    self.tell(|| format!("the coordinator refuses node {number}: {error}"));
+                    Event::Committed(CommitOutcome::Refused("refused".to_owned(), error.to_string()))
+                }
+            },
+            ToCoordinator::Cosign(size, note) => {
+                let request = CosignRequest { size: *size, note: note.clone() };
+                let answer = service.cosign(&node.worker, "main", &request);
+                Event::Cosigned(answer.ok())
+            }
+        };
+        self.note(self.now);
+        if !answered {
+            return self.unanswered(number, life, &request);
+        }
+        let after = self.rng.random_range(1..40);
+        self.later(after, What::Answer(number, life, Box::new(event)));
+        Ok(())
+    }
+
+    fn unanswered(&mut self, number: usize, life: u64, request: &ToCoordinator) -> Result<(), String> {
+        let event = match request {
+            ToCoordinator::Heartbeat => return Ok(()),
+            ToCoordinator::Commit(_) => Event::Committed(CommitOutcome::Unreachable),
+            ToCoordinator::Cosign(..) => Event::Cosigned(None),
+        };
+        self.later(500, What::Answer(number, life, Box::new(event)));
+        Ok(())
+    }
+
+    fn coordinator_tick(&mut self) -> Result<(), String> {
+        self.later(500, What::CoordinatorTick);
+        let now = Timestamp::new(BEGINNING.saturating_add(self.now));
+        match &self.service {
+            Some(service) => service.tick(now).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// A client sends its next transaction to some node, and the same again until one has accepted it.
+    fn client(&mut self, number: u64) -> Result<(), String> {
+        let next = self.rng.random_range(100..1_500);
+        let node = self.rng.random_range(0..self.nodes.len());
+        let (chain, over) = (self.spec.id(), self.faults_over);
+        let Some(client) = usize::try_from(number).ok().and_then(|place| self.clients.get_mut(place)) else {
+            return Ok(());
+        };
+        if client.waiting.is_none() && !over {
+            let payload = Payload::Put {
+                key: RecordKey::new(format!("{number}/{}", client.nonce % 7).into_bytes())
+                    .map_err(|error| error.to_string())?,
+                value: RecordValue::new(client.nonce.to_le_bytes().to_vec()).map_err(|error| error.to_string())?,
+            };
+            let signed = Transaction::sign(chain, Nonce::new(client.nonce), payload, &client.key);
+            client.waiting = Some(CheckedTransaction::check(signed, chain).map_err(|error| error.to_string())?);
+        }
+        let waiting = client.waiting.clone();
+        self.later(next, What::Client(number));
+        let Some(transaction) = waiting else { return Ok(()) };
+        if self.woken_at(node).is_some() {
+            return Ok(());
+        }
+        let token = self.next;
+        self.tokens.insert(token, (number, transaction.id()));
+        self.step(node, Event::Submit(token, vec![transaction]))
+    }
+
+    fn submitted(&mut self, token: u64, accepted: bool) {
+        let Some((number, id)) = self.tokens.remove(&token).filter(|_| accepted) else {
+            return;
+        };
+        self.accepted.entry(id).or_insert(self.now);
+        if let Some(client) = usize::try_from(number).ok().and_then(|place| self.clients.get_mut(place))
+            && client.waiting.as_ref().is_some_and(|waiting| waiting.id() == id)
+        {
+            client.waiting = None;
+            client.nonce = client.nonce.saturating_add(1);
+        }
+    }
+
+    fn fault(&mut self) -> Result<(), String> {
+        self.faults = self.faults.saturating_add(1);
+        let node = self.rng.random_range(0..self.nodes.len());
+        let long = self.rng.random_range(100..15_000);
+        match self.rng.random_range(0..12_u32) {
+            0 | 1 => {
+                let one_way = self.percent(30);
+                let side: Vec<bool> = (0..self.nodes.len()).map(|_| self.rng.random()).collect();
+                let mut pairs = BTreeSet::new();
+                for (from, to) in (0..side.len()).flat_map(|from| (0..side.len()).map(move |to| (from, to))) {
+                    if side.get(from) != side.get(to) && (!one_way || side.get(from) == Some(&true)) {
+                        pairs.insert((from, to));
+                    }
+                }
+                self.tell(|| format!("cut for {long} ms: {pairs:?}"));
+                self.cut.extend(&pairs);
+                self.later(long, What::Heal(Fault::Cut(pairs)));
+            }
+            2 | 3 => {
+                let requests = self.percent(50);
+                self.tell(|| format!("node {node} and the coordinator do not hear each other for {long} ms"));
+                self.deaf.insert((node, requests));
+                self.later(long, What::Heal(Fault::Unreachable(node, requests)));
+            }
+            4 | 5 => self.crash(node, long)?,
+            6 => {
+                self.tell(|| format!("node {node} is paused for {long} ms"));
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.paused_until = self.now.saturating_add(long);
+                }
+            }
+            7 => {
+                self.tell(|| format!("the coordinator is down for {long} ms"));
+                self.service = None;
+                self.later(long, What::CoordinatorUp);
+            }
+            8 => {
+                let clock = (self.rng.random_range(-300..300), self.rng.random_range(-60_000..60_000));
+                self.tell(|| format!("node {node}'s clock: {clock:?}"));
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.clock = clock;
+                }
+            }
+            9 => {
+                let lost = self.rng.random_range(1..40);
+                self.loss_percent = self.loss_percent.saturating_add(lost);
+                self.later(long, What::Heal(Fault::Loss(lost)));
+            }
+            10 => {
+                let token = self.next;
+                if self.woken_at(node).is_none() {
+                    self.step(node, Event::Mine(token))?;
+                }
+            }
+            _ => self.flip(node),
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, number: usize, long: u64) -> Result<(), String> {
+        let Some(node) = self.nodes.get_mut(number).filter(|node| node.machine.is_some()) else {
+            return Ok(());
+        };
+        node.machine = None;
+        node.held.clear();
+        node.sync_due = false;
+        let unsynced = node.disk.unsynced();
+        let kept = self.rng.random_range(0..=unsynced);
+        node.disk.crash(kept)?;
+        self.tell(|| format!("node {number} crashes for {long} ms, {kept} of {unsynced} batches are kept"));
+        self.promises_after_crash(number)?;
+        self.later(long, What::Start(number));
+        Ok(())
+    }
+
+    fn promises_after_crash(&mut self, number: usize) -> Result<(), String> {
+        match self.nodes.get(number) {
+            Some(node) => self.promises.restarted(number, node.disk.durable()),
+            None => Ok(()),
+        }
+    }
+
+    /// A bit turns in a committed block of one node, one node at a time.
+    fn flip(&mut self, number: usize) {
+        let Some(node) = self.nodes.get_mut(number) else { return };
+        let size = node.disk.durable().committed_size();
+        let blocks: Vec<_> = node.disk.durable().blocks_from(Height::ZERO).collect();
+        let place = self.rng.random_range(0..blocks.len().max(1));
+        if let Some((height, hash)) = blocks.get(place).filter(|(height, _)| height.get() < size) {
+            node.disk.flip(*hash);
+            let height = *height;
+            self.tell(|| format!("a bit turns in block {height} of node {number}"));
+        }
+    }
+
+    fn heal(&mut self, fault: Fault) -> Result<(), String> {
+        match fault {
+            Fault::Cut(pairs) => {
+                for (from, to) in pairs {
+                    self.cut.remove(&(from, to));
+                    if self.percent(50) {
+                        self.later(10, What::Peer(to, from, true));
+                    }
+                }
+            }
+            Fault::Unreachable(node, requests) => {
+                self.deaf.remove(&(node, requests));
+            }
+            Fault::Loss(lost) => self.loss_percent = self.loss_percent.saturating_sub(lost),
+        }
+        Ok(())
+    }
+}
