@@ -47,7 +47,10 @@ impl Tables {
             state: BTreeMap::new(),
             state_hash: spec.genesis_state().hash_after().clone(),
             undo: BTreeMap::new(),
-            nodes: Frontier::default().append(&header.leaf_bytes()).into_iter().collect(),
+            nodes: Frontier::default()
+                .append(&header.leaf_bytes())
+                .into_iter()
+                .collect(),
             mempool: BTreeMap::new(),
             candidates: BTreeSet::new(),
             flipped: BTreeSet::new(),
@@ -111,7 +114,9 @@ impl Tables {
     #[must_use]
     pub fn mempool(&self) -> Vec<(u64, CheckedTransaction)> {
         let waiting = self.mempool.iter();
-        waiting.map(|(sequence, transaction)| (*sequence, transaction.clone())).collect()
+        waiting
+            .map(|(sequence, transaction)| (*sequence, transaction.clone()))
+            .collect()
     }
 
     /// Whether the block is here in full, on the chain or beside it.
@@ -122,7 +127,9 @@ impl Tables {
 
     /// The chain's blocks from a height on, in order.
     pub fn blocks_from(&self, height: Height) -> impl Iterator<Item = (Height, BlockHash)> {
-        self.heights.range(height..).map(|(height, hash)| (*height, *hash))
+        self.heights
+            .range(height..)
+            .map(|(height, hash)| (*height, *hash))
     }
 
     /// The ids of a block's transactions.
@@ -136,7 +143,11 @@ impl Tables {
     /// Where a write does not follow from what is stored: the machine has broken its own rules.
     fn apply(&mut self, write: &Write) -> Result<(), String> {
         match write {
-            Write::Candidate { header, hash, transactions } => {
+            Write::Candidate {
+                header,
+                hash,
+                transactions,
+            } => {
                 self.headers.insert(*hash, header.clone());
                 self.candidates.insert((header.header.height, *hash));
                 let body = transactions.iter().map(|tx| tx.transaction().clone());
@@ -148,10 +159,17 @@ impl Tables {
                 if block.header().previous != self.head.1 || height != self.head.0.next() {
                     return Err(format!("block {height} is connected to another than the head"));
                 }
-                let header = StoredHeader { header: block.header().clone(), work: connected.tip().work };
+                let header = StoredHeader {
+                    header: block.header().clone(),
+                    work: connected.tip().work,
+                };
                 self.headers.insert(hash, header);
                 self.heights.insert(height, hash);
-                let body: Vec<_> = block.transactions().iter().map(|tx| tx.transaction().clone()).collect();
+                let body: Vec<_> = block
+                    .transactions()
+                    .iter()
+                    .map(|tx| tx.transaction().clone())
+                    .collect();
                 self.bodies.entry(hash).or_insert_with(|| Arc::new(body));
                 for (tx, index) in block.transactions().iter().zip(0..) {
                     self.places.insert(tx.id(), Place { height, index });
@@ -164,7 +182,10 @@ impl Tables {
                 self.head = (height, hash);
             }
             Write::Disconnect { hash, undo } => self.disconnect(hash, undo)?,
-            Write::MempoolAdd { sequence, transaction } => {
+            Write::MempoolAdd {
+                sequence,
+                transaction,
+            } => {
                 self.mempool.insert(*sequence, transaction.clone());
             }
             Write::MempoolRemove { sequence } => {
@@ -172,7 +193,10 @@ impl Tables {
             }
             Write::Committed { size, note } => self.commit(*size, note)?,
             Write::Final { size, note } => {
-                self.finalised = Some(StoredCheckpoint { size: *size, note: note.clone() });
+                self.finalised = Some(StoredCheckpoint {
+                    size: *size,
+                    note: note.clone(),
+                });
             }
             Write::Term(term) => self.term = *term,
         }
@@ -182,7 +206,10 @@ impl Tables {
     fn disconnect(&mut self, hash: &BlockHash, undo: &Undo) -> Result<(), String> {
         let (height, head) = self.head;
         if head != *hash || height.get() < self.committed_size() {
-            return Err(format!("block {height} is undone, {} are committed", self.committed_size()));
+            return Err(format!(
+                "block {height} is undone, {} are committed",
+                self.committed_size()
+            ));
         }
         for id in self.ids(hash) {
             self.places.remove(&id);
@@ -199,7 +226,10 @@ impl Tables {
 
     fn commit(&mut self, size: u64, note: &str) -> Result<(), String> {
         if size <= self.committed_size() || size > self.head.0.get().saturating_add(1) {
-            return Err(format!("{size} blocks are committed after {}", self.committed_size()));
+            return Err(format!(
+                "{size} blocks are committed after {}",
+                self.committed_size()
+            ));
         }
         let covered = self.heights.range(..Height::new(size)).map(|(_, hash)| *hash);
         for hash in covered.collect::<Vec<_>>() {
@@ -214,7 +244,10 @@ impl Tables {
                 }
             }
         }
-        self.committed = Some(StoredCheckpoint { size, note: note.to_owned() });
+        self.committed = Some(StoredCheckpoint {
+            size,
+            note: note.to_owned(),
+        });
         Ok(())
     }
 }
@@ -231,7 +264,11 @@ impl Disk {
     #[must_use]
     pub fn new(spec: &CheckedSpec) -> Self {
         let tables = Tables::new(spec);
-        Self { visible: tables.clone(), durable: tables, unsynced: Vec::new() }
+        Self {
+            visible: tables.clone(),
+            durable: tables,
+            unsynced: Vec::new(),
+        }
     }
 
     /// As a reader sees it now.

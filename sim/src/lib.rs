@@ -13,4 +13,4 @@ pub mod disk;
 pub mod promises;
 pub mod world;
 
-pub use world::{Broken, Options, Summary, run};
+pub use world::{Broken, Options, Summary, Without, run};

@@ -26,7 +26,11 @@ struct Cli {
     trace: bool,
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "what the program is for")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what the program is for"
+)]
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let started = Instant::now();
@@ -56,13 +60,22 @@ fn main() -> ExitCode {
                 blocks = blocks.saturating_add(summary.height);
             }
             Err(broken) => {
-                eprintln!("seed {seed} breaks a promise at {} ms: {}", broken.at_ms, broken.what);
-                eprintln!("again: block-chain-sim --seed {seed} --faults {} --trace", cli.faults);
+                eprintln!(
+                    "seed {seed} breaks a promise at {} ms: {}",
+                    broken.at_ms, broken.what
+                );
+                eprintln!(
+                    "again: block-chain-sim --seed {seed} --faults {} --trace",
+                    cli.faults
+                );
                 return ExitCode::FAILURE;
             }
         }
         done = done.saturating_add(1);
     }
-    println!("{done} seeds, {steps} steps, {blocks} blocks in {:.1?}: every promise kept", started.elapsed());
+    println!(
+        "{done} seeds, {steps} steps, {blocks} blocks in {:.1?}: every promise kept",
+        started.elapsed()
+    );
     ExitCode::SUCCESS
 }

@@ -38,7 +38,9 @@ impl Promises {
     fn same(&mut self, height: Height, block: BlockHash) -> Result<(), String> {
         match *self.committed.entry(height).or_insert(block) {
             known if known == block => Ok(()),
-            known => Err(format!("two blocks are committed at height {height}: {known} and {block}")),
+            known => Err(format!(
+                "two blocks are committed at height {height}: {known} and {block}"
+            )),
         }
     }
 
@@ -53,15 +55,20 @@ impl Promises {
             return Ok(());
         }
         let from = Height::new(std::mem::replace(from, size));
-        for (height, block) in tables.blocks_from(from).take_while(|(height, _)| height.get() < size) {
-            self.same(height, block).map_err(|broken| format!("node {number}: {broken}"))?;
+        for (height, block) in tables
+            .blocks_from(from)
+            .take_while(|(height, _)| height.get() < size)
+        {
+            self.same(height, block)
+                .map_err(|broken| format!("node {number}: {broken}"))?;
         }
         Ok(())
     }
 
     /// A node's disk is synced: what it says from now on outlives a crash.
     pub fn synced(&mut self, number: usize, tables: &Tables) {
-        self.said.insert(number, (tables.committed_size(), tables.final_size()));
+        self.said
+            .insert(number, (tables.committed_size(), tables.final_size()));
     }
 
     /// A node starts again with what its disk has.
@@ -84,7 +91,9 @@ impl Promises {
     /// Blocks that somebody has called committed.
     #[must_use]
     pub fn height(&self) -> u64 {
-        self.committed.last_key_value().map_or(0, |(height, _)| height.get())
+        self.committed
+            .last_key_value()
+            .map_or(0, |(height, _)| height.get())
     }
 
     /// How things stand when the faults have been over for long enough.
@@ -101,7 +110,10 @@ impl Promises {
         for (number, tables) in nodes.iter().enumerate() {
             let (height, head) = tables.head();
             if (height, head) != first.head() {
-                return Err(format!("node {number} is at {height} {head}, node 0 at {:?}", first.head()));
+                return Err(format!(
+                    "node {number} is at {height} {head}, node 0 at {:?}",
+                    first.head()
+                ));
             }
             let size = height.get().saturating_add(1);
             if (tables.committed_size(), tables.final_size()) != (size, size) {
@@ -126,7 +138,9 @@ impl Promises {
             for id in accepted.keys() {
                 let times = found.get(id).copied().unwrap_or_default();
                 if times != 1 {
-                    return Err(format!("accepted transaction {id} is {times} times on node {number}'s chain"));
+                    return Err(format!(
+                        "accepted transaction {id} is {times} times on node {number}'s chain"
+                    ));
                 }
             }
         }

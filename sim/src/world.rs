@@ -2,10 +2,13 @@
 
 use crate::disk::Disk;
 use crate::promises::Promises;
+use block_chain_common::agreement::Acknowledgement;
 use block_chain_common::block::{CheckedBlock, CheckedHeader};
 use block_chain_common::chain_spec::{CheckedSpec, ProofSpec};
+use block_chain_common::codec::{decode, encode};
 use block_chain_common::coordinator_api::{
-    API_VERSION, CommitRequest, CosignRequest, Heartbeat, RegisterRequest, registration_bytes,
+    API_VERSION, ChainView, CommitAnswer, CommitRequest, CosignRequest, Heartbeat, RegisterRequest,
+    registration_bytes,
 };
 use block_chain_common::hash::TxId;
 use block_chain_common::header::{Proof, proof_hash};
@@ -15,10 +18,12 @@ use block_chain_common::transaction::{
     CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, check_transactions,
 };
 use block_chain_common::work::Target;
+use block_chain_server::error::ServiceError;
 use block_chain_server::service::{Capability, Join, Service, Settings, stored_spec};
 use block_chain_server::store::{Store, StoreError};
 use block_chain_worker::machine::{
-    ChainRead as _, CommitOutcome, Effect, Event, FoundNonce, Machine, Message, Start, serve, tip_at,
+    ChainRead as _, CommitOutcome, Effect, Event, FoundNonce, Machine, Message, Start, load_frontier, serve,
+    tip_at,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -39,6 +44,10 @@ const CLIENTS: u64 = 3;
 pub enum Without {
     /// Answers and messages leave before what they speak of is on disk.
     SyncBeforeAnswer,
+    /// Workers acknowledge what they do not hold, so that a quorum means nothing (AGR-2, AGR-5).
+    HoldingBeforeAcknowledging,
+    /// Whoever led once may commit, whatever the term (AGR-3).
+    Term,
 }
 
 /// What one run is made of.
@@ -166,20 +175,29 @@ struct World {
 pub fn run(options: Options) -> Result<Summary, Broken> {
     let mut world = World::new(options).map_err(|what| Broken { at_ms: 0, what })?;
     let result = world.live();
-    result.map_err(|what| Broken { at_ms: world.now, what })
+    result.map_err(|what| Broken {
+        at_ms: world.now,
+        what,
+    })
 }
 
 fn start_service(path: PathBuf) -> Result<Service, String> {
     let store = Store::open_sqlite(&path).map_err(|error| error.to_string())?;
     let key = hex::encode([9; 32]);
-    let settings = Settings { heartbeat_ms: HEARTBEAT_MS, lease_ms: 3_000, evict_after_ms: 20_000 };
+    let settings = Settings {
+        heartbeat_ms: HEARTBEAT_MS,
+        lease_ms: 3_000,
+        evict_after_ms: 20_000,
+    };
     let fixed = store.transaction::<_, StoreError>(|tx| match tx.setting("coordinator_key")? {
         Some(_) => Ok(()),
         None => tx.add_setting("coordinator_key", &key),
     });
     fixed.map_err(|error| error.to_string())?;
     let service = Service::start(store, settings, Join::Open, |spec| {
-        spec.proof = ProofSpec::Work { initial_bits: Target::from_leading_zero_bits(0).to_bits() };
+        spec.proof = ProofSpec::Work {
+            initial_bits: Target::from_leading_zero_bits(0).to_bits(),
+        };
         spec.block_interval_ms = 1_000;
     });
     service.map_err(|error| error.to_string())
@@ -190,7 +208,11 @@ impl World {
         let mut rng = StdRng::seed_from_u64(options.seed);
         // In memory where there is such a folder: the database syncs every commit.
         let memory = std::path::Path::new("/dev/shm");
-        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let folder = if memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
+        };
         let folder = folder.map_err(|error| error.to_string())?;
         let service = start_service(folder.path().join("db"))?;
         let info = service.chain("main").map_err(|error| error.to_string())?;
@@ -234,7 +256,11 @@ impl World {
         for number in 0..CLIENTS {
             let seed = u8::try_from(number.saturating_add(100)).map_err(|error| error.to_string())?;
             let key = SecretKey::from_seed(&[seed; 32]);
-            world.clients.push(Client { key, nonce: 0, waiting: None });
+            world.clients.push(Client {
+                key,
+                nonce: 0,
+                waiting: None,
+            });
             world.later(500, What::Client(number));
         }
         for number in 0..count {
@@ -250,8 +276,14 @@ impl World {
         let seed = u8::try_from(number.saturating_add(1)).map_err(|error| error.to_string())?;
         let key = SecretKey::from_seed(&[seed; 32]);
         let now = Timestamp::new(BEGINNING.saturating_add(self.now));
-        let service = self.service.as_ref().ok_or("the coordinator is there at the beginning")?;
-        let challenge = service.challenge(now).map_err(|error| error.to_string())?.challenge;
+        let service = self
+            .service
+            .as_ref()
+            .ok_or("the coordinator is there at the beginning")?;
+        let challenge = service
+            .challenge(now)
+            .map_err(|error| error.to_string())?
+            .challenge;
         let signature = key.sign(&registration_bytes(&challenge, "main", &key.public_key()));
         let request = RegisterRequest {
             api_version: API_VERSION,
@@ -264,7 +296,9 @@ impl World {
             challenge,
             signature,
         };
-        let registration = service.register(&request, now).map_err(|error| error.to_string())?;
+        let registration = service
+            .register(&request, now)
+            .map_err(|error| error.to_string())?;
         self.nodes.push(Node {
             worker: Capability {
                 worker: registration.worker_id,
@@ -285,7 +319,8 @@ impl World {
 
     fn later(&mut self, after: u64, what: What) {
         self.next = self.next.saturating_add(1);
-        self.queue.insert((self.now.saturating_add(after), self.next), what);
+        self.queue
+            .insert((self.now.saturating_add(after), self.next), what);
     }
 
     fn percent(&mut self, chance: u32) -> bool {
@@ -344,7 +379,11 @@ impl World {
     fn describe(&self) {
         for (number, node) in self.nodes.iter().enumerate() {
             let tables = node.disk.visible();
-            let waiting: Vec<_> = tables.mempool().iter().map(|(_, tx)| tx.id().to_string()).collect();
+            let waiting: Vec<_> = tables
+                .mempool()
+                .iter()
+                .map(|(_, tx)| tx.id().to_string())
+                .collect();
             self.tell(|| {
                 format!(
                     "node {number} {}: head {:?}, {} committed, {} final, term {}, waiting {waiting:?}",
@@ -363,7 +402,12 @@ impl World {
     }
 
     fn settled(&self) -> Result<(), String> {
-        if let Some((number, node)) = self.nodes.iter().enumerate().find(|(_, node)| node.evidence.is_some()) {
+        if let Some((number, node)) = self
+            .nodes
+            .iter()
+            .enumerate()
+            .find(|(_, node)| node.evidence.is_some())
+        {
             let reason = node.evidence.clone().unwrap_or_default();
             return Err(format!("node {number} has stopped: {reason}"));
         }
@@ -526,8 +570,12 @@ impl World {
         let mut next = Some(event);
         let mut at_once = Vec::new();
         while let Some(event) = next.take() {
-            let Some(node) = self.nodes.get_mut(number) else { return Ok(()) };
-            let Some(machine) = node.machine.as_mut() else { return Ok(()) };
+            let Some(node) = self.nodes.get_mut(number) else {
+                return Ok(());
+            };
+            let Some(machine) = node.machine.as_mut() else {
+                return Ok(());
+            };
             let output = machine.step(&node.disk, now, event);
             let output = output.map_err(|error| format!("node {number} cannot read: {error}"))?;
             self.steps = self.steps.saturating_add(1);
@@ -559,7 +607,9 @@ impl World {
     }
 
     fn sync(&mut self, number: usize) -> Result<(), String> {
-        let Some(node) = self.nodes.get_mut(number) else { return Ok(()) };
+        let Some(node) = self.nodes.get_mut(number) else {
+            return Ok(());
+        };
         node.sync_due = false;
         node.disk.sync()?;
         self.promises.synced(number, node.disk.durable());
@@ -579,6 +629,9 @@ impl World {
                     }
                 }
                 Effect::Broadcast(message) => {
+                    if self.options.without == Some(Without::HoldingBeforeAcknowledging) {
+                        self.acknowledge_blindly(number, &message)?;
+                    }
                     for to in (0..self.nodes.len()).filter(|to| *to != number) {
                         self.send(number, to, message.clone());
                     }
@@ -589,13 +642,20 @@ impl World {
                 Effect::Submitted(token, answer) => self.submitted(token, answer.is_ok()),
                 Effect::Search(template) => {
                     let digest = template.header.digest_without_proof();
-                    let Proof::Work { bits, .. } = template.header.proof else { continue };
+                    let Proof::Work { bits, .. } = template.header.proof else {
+                        continue;
+                    };
                     let target = Target::from_bits(bits).map_err(|error| error.to_string())?;
                     let met = |nonce: &u64| {
                         target.is_met_by(&proof_hash(&digest, &Proof::Work { bits, nonce: *nonce }))
                     };
                     let nonce = (0..1_000_000).find(met).ok_or("the work has become too hard")?;
-                    let found = FoundNonce { digest, nonce, attempts: 1, elapsed_ms: 0 };
+                    let found = FoundNonce {
+                        digest,
+                        nonce,
+                        attempts: 1,
+                        elapsed_ms: 0,
+                    };
                     let life = self.nodes.get(number).map_or(0, |node| node.life);
                     let after = self.rng.random_range(50..1_500);
                     self.later(after, What::Answer(number, life, Box::new(Event::Found(found))));
@@ -603,7 +663,10 @@ impl World {
                 Effect::Commit(request) => self.ask(number, ToCoordinator::Commit(request)),
                 Effect::Cosign(size, note) => self.ask(number, ToCoordinator::Cosign(size, note)),
                 Effect::Evidence(evidence) => {
-                    return Err(format!("node {number} meets a contradiction: {}", evidence.reason));
+                    return Err(format!(
+                        "node {number} meets a contradiction: {}",
+                        evidence.reason
+                    ));
                 }
                 Effect::Head(height, hash) => self.tell(|| format!("node {number} is at {height} {hash}")),
                 Effect::CommittedTo(size) => self.tell(|| format!("node {number} knows {size} committed")),
@@ -612,6 +675,61 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Everybody acknowledges at once what is proposed, whether it is there or not.
+    fn acknowledge_blindly(&mut self, leader: usize, message: &Message) -> Result<(), String> {
+        let Message::Propose { term, height, block } = *message else {
+            return Ok(());
+        };
+        let Some(node) = self.nodes.get(leader) else {
+            return Ok(());
+        };
+        let frontier = load_frontier(&node.disk, height.get().saturating_add(1));
+        let held = (height, block, frontier.map_err(|error| error.to_string())?.root());
+        let blind: Vec<_> = (0..self.nodes.len()).filter(|number| *number != leader).collect();
+        for number in blind {
+            let Some(node) = self.nodes.get(number) else {
+                continue;
+            };
+            let signed = Acknowledgement::sign(self.spec.id(), term, held, &node.key);
+            self.send(number, leader, Message::Acknowledge(signed));
+        }
+        Ok(())
+    }
+
+    /// The same request as the coordinator would take it if it asked for no term: by its leader, in its term.
+    fn as_of_now(&self, request: &CommitRequest, view: &ChainView) -> (CommitRequest, Option<usize>) {
+        let leader = view.leader.as_ref().map(|leader| leader.public_key);
+        let number = self
+            .nodes
+            .iter()
+            .position(|node| Some(node.key.public_key()) == leader);
+        let height = Height::new(request.size.saturating_sub(1));
+        let asked = request
+            .acknowledgements
+            .iter()
+            .filter_map(|text| hex::decode(text).ok());
+        let asked = asked.filter_map(|bytes| decode::<Acknowledgement>(&bytes).ok());
+        let again = asked.filter_map(|ack| {
+            let node = self
+                .nodes
+                .iter()
+                .find(|node| node.key.public_key() == ack.worker)?;
+            let held = (height, request.block, request.root);
+            Some(hex::encode(encode(&Acknowledgement::sign(
+                ack.chain, view.term, held, &node.key,
+            ))))
+        });
+        let acknowledgements = again.collect();
+        (
+            CommitRequest {
+                term: view.term,
+                acknowledgements,
+                ..request.clone()
+            },
+            number,
+        )
     }
 
     fn send(&mut self, from: usize, to: usize, message: Message) {
@@ -633,9 +751,14 @@ impl World {
             return Ok(());
         }
         let chain = self.spec.id();
-        let Some(peer) = self.nodes.get(from).map(|node| node.key.public_key()) else { return Ok(()) };
-        let Some(node) = self.nodes.get(to).filter(|node| node.machine.is_some()) else { return Ok(()) };
+        let Some(peer) = self.nodes.get(from).map(|node| node.key.public_key()) else {
+            return Ok(());
+        };
+        let Some(node) = self.nodes.get(to).filter(|node| node.machine.is_some()) else {
+            return Ok(());
+        };
         if message.is_request() {
+            self.tell(|| format!("node {to} hears from node {from}: {}", kind(&message)));
             let mut answers = Vec::new();
             // A damaged block is not given; whoever asked asks others.
             if serve(&node.disk, &message, |answer| {
@@ -651,10 +774,16 @@ impl World {
             }
             return Ok(());
         }
+        self.tell(|| format!("node {to} hears from node {from}: {}", kind(&message)));
         let event = match message {
             Message::Headers(headers) => {
-                let headers = headers.into_vec().into_iter().map(|header| CheckedHeader::check(header, chain));
-                let headers = headers.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+                let headers = headers
+                    .into_vec()
+                    .into_iter()
+                    .map(|header| CheckedHeader::check(header, chain));
+                let headers = headers
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|error| error.to_string())?;
                 Event::Headers(peer, headers)
             }
             Message::Compact { header, .. } => {
@@ -708,14 +837,25 @@ impl World {
                 let view = service.heartbeat(&node.worker, &beat, now);
                 Event::View(Box::new(view.map_err(|error| format!("node {number}: {error}"))?))
             }
-            ToCoordinator::Commit(commit) => match service.commit(&node.worker, "main", commit) {
+            ToCoordinator::Commit(commit) => match self.commit(service, number, commit, now)? {
                 Ok(answer) => {
                     let view = service.view("main", now).map_err(|error| error.to_string())?;
+                    let leader = view.leader.as_ref().map(|leader| leader.public_key);
+                    if leader != Some(node.key.public_key()) {
+                        return Err(format!(
+                            "node {number} commits, and does not lead in term {}",
+                            view.term
+                        ));
+                    }
                     let holds = |key: &PublicKey| {
                         let held = self.nodes.iter().find(|node| node.key.public_key() == *key);
                         held.is_some_and(|node| node.disk.durable().holds(&commit.block))
                     };
-                    let holders = view.members.iter().filter(|member| holds(&member.public_key)).count();
+                    let holders = view
+                        .members
+                        .iter()
+                        .filter(|member| holds(&member.public_key))
+                        .count();
                     let counts = (holders, view.members.len());
                     self.promises.committed((commit.size, commit.block), counts)?;
                     self.tell(|| format!("the coordinator commits {} blocks for node {number}", commit.size));
@@ -727,7 +867,10 @@ impl World {
                 }
             },
             ToCoordinator::Cosign(size, note) => {
-                let request = CosignRequest { size: *size, note: note.clone() };
+                let request = CosignRequest {
+                    size: *size,
+                    note: note.clone(),
+                };
                 let answer = service.cosign(&node.worker, "main", &request);
                 Event::Cosigned(answer.ok())
             }
@@ -739,6 +882,30 @@ impl World {
         let after = self.rng.random_range(1..40);
         self.later(after, What::Answer(number, life, Box::new(event)));
         Ok(())
+    }
+
+    fn commit(
+        &self,
+        service: &Service,
+        number: usize,
+        request: &CommitRequest,
+        now: Timestamp,
+    ) -> Result<Result<CommitAnswer, ServiceError>, String> {
+        let Some(node) = self.nodes.get(number) else {
+            return Err("no such node".to_owned());
+        };
+        let answer = service.commit(&node.worker, "main", request);
+        if self.options.without != Some(Without::Term)
+            || !matches!(answer, Err(ServiceError::StaleTerm { .. }))
+        {
+            return Ok(answer);
+        }
+        let view = service.view("main", now).map_err(|error| error.to_string())?;
+        let (request, leader) = self.as_of_now(request, &view);
+        Ok(match leader.and_then(|leader| self.nodes.get(leader)) {
+            Some(leader) => service.commit(&leader.worker, "main", &request),
+            None => answer,
+        })
     }
 
     fn unanswered(&mut self, number: usize, life: u64, request: &ToCoordinator) -> Result<(), String> {
@@ -765,17 +932,22 @@ impl World {
         let next = self.rng.random_range(100..1_500);
         let node = self.rng.random_range(0..self.nodes.len());
         let (chain, over) = (self.spec.id(), self.faults_over);
-        let Some(client) = usize::try_from(number).ok().and_then(|place| self.clients.get_mut(place)) else {
+        let Some(client) = usize::try_from(number)
+            .ok()
+            .and_then(|place| self.clients.get_mut(place))
+        else {
             return Ok(());
         };
         if client.waiting.is_none() && !over {
             let payload = Payload::Put {
                 key: RecordKey::new(format!("{number}/{}", client.nonce % 7).into_bytes())
                     .map_err(|error| error.to_string())?,
-                value: RecordValue::new(client.nonce.to_le_bytes().to_vec()).map_err(|error| error.to_string())?,
+                value: RecordValue::new(client.nonce.to_le_bytes().to_vec())
+                    .map_err(|error| error.to_string())?,
             };
             let signed = Transaction::sign(chain, Nonce::new(client.nonce), payload, &client.key);
-            client.waiting = Some(CheckedTransaction::check(signed, chain).map_err(|error| error.to_string())?);
+            client.waiting =
+                Some(CheckedTransaction::check(signed, chain).map_err(|error| error.to_string())?);
         }
         let waiting = client.waiting.clone();
         self.later(next, What::Client(number));
@@ -793,7 +965,9 @@ impl World {
             return;
         };
         self.accepted.entry(id).or_insert(self.now);
-        if let Some(client) = usize::try_from(number).ok().and_then(|place| self.clients.get_mut(place))
+        if let Some(client) = usize::try_from(number)
+            .ok()
+            .and_then(|place| self.clients.get_mut(place))
             && client.waiting.as_ref().is_some_and(|waiting| waiting.id() == id)
         {
             client.waiting = None;
@@ -838,7 +1012,10 @@ impl World {
                 self.later(long, What::CoordinatorUp);
             }
             8 => {
-                let clock = (self.rng.random_range(-300..300), self.rng.random_range(-60_000..60_000));
+                let clock = (
+                    self.rng.random_range(-300..300),
+                    self.rng.random_range(-60_000..60_000),
+                );
                 self.tell(|| format!("node {node}'s clock: {clock:?}"));
                 if let Some(node) = self.nodes.get_mut(node) {
                     node.clock = clock;
@@ -885,7 +1062,9 @@ impl World {
 
     /// A bit turns in a committed block of one node, one node at a time.
     fn flip(&mut self, number: usize) {
-        let Some(node) = self.nodes.get_mut(number) else { return };
+        let Some(node) = self.nodes.get_mut(number) else {
+            return;
+        };
         let size = node.disk.durable().committed_size();
         let blocks: Vec<_> = node.disk.durable().blocks_from(Height::ZERO).collect();
         let place = self.rng.random_range(0..blocks.len().max(1));
@@ -912,5 +1091,26 @@ impl World {
             Fault::Loss(lost) => self.loss_percent = self.loss_percent.saturating_sub(lost),
         }
         Ok(())
+    }
+}
+
+/// A message in a few words, for the trace.
+fn kind(message: &Message) -> String {
+    match message {
+        Message::Status(status) => format!("status, height {}, {} committed", status.height, status.committed_size),
+        Message::Compact { header, .. } => format!("block {} compact", header.height),
+        Message::Transactions(transactions) => format!("{} transactions", transactions.as_slice().len()),
+        Message::Propose { term, height, .. } => format!("block {height} proposed in term {term}"),
+        Message::Acknowledge(ack) => format!("block {} acknowledged in term {}", ack.height, ack.term),
+        Message::Checkpoint(_) => "a checkpoint".to_owned(),
+        Message::GetHeaders(_) => "headers wanted".to_owned(),
+        Message::Headers(headers) => format!("{} headers", headers.as_slice().len()),
+        Message::GetBlocks(hashes) => format!("{} blocks wanted", hashes.as_slice().len()),
+        Message::Block(block) => format!("block {}", block.header.height),
+        Message::NotFound(hashes) => format!("{} blocks not found", hashes.as_slice().len()),
+        Message::GetMempool => "mempool wanted".to_owned(),
+        Message::MempoolIds(ids) => format!("{} ids", ids.as_slice().len()),
+        Message::GetTransactions(ids) => format!("{} transactions wanted", ids.as_slice().len()),
+        Message::GetHashes(_) | Message::Hashes(_) => "hashes".to_owned(),
     }
 }

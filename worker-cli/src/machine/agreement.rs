@@ -285,7 +285,7 @@ impl Machine {
                 .proposal
                 .take_if(|proposal| proposal.height <= height);
             self.agreement.asked.take_if(|(_, _, asked, _)| *asked <= height);
-            self.tree.prune(height);
+            self.tree.prune(read, height)?;
             self.agreement.cosign = Some((size, now));
             wrote = true;
         }

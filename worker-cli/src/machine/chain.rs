@@ -102,10 +102,24 @@ impl Tree {
         self.replan();
     }
 
-    /// Forgets what lies at or below a committed height.
-    pub(super) fn prune(&mut self, committed: Height) {
-        self.nodes.retain(|_, node| node.tip.height > committed);
+    /// Forgets what lies at or below a committed height, and what does not lead to a block of the chain above it: a branch
+    /// that left the chain earlier can never be followed again, however much work it has.
+    pub(super) fn prune<R: ChainRead>(&mut self, read: &R, committed: Height) -> Result<(), StorageError> {
+        let mut by_height: Vec<(Height, BlockHash, BlockHash)> = self
+            .nodes
+            .iter()
+            .map(|(hash, node)| (node.tip.height, *hash, node.header.header().previous))
+            .collect();
+        by_height.sort_unstable();
+        for (height, hash, previous) in by_height {
+            let leads = height > committed
+                && (self.nodes.contains_key(&previous) || read.hash_at(height.previous())? == Some(previous));
+            if !leads {
+                self.nodes.remove(&hash);
+            }
+        }
         self.replan();
+        Ok(())
     }
 
     /// The branch from the chain to `leaf`.

@@ -146,7 +146,9 @@ impl Machine {
         out: &mut Output,
     ) -> Result<(), StorageError> {
         // Another block has come to stand where this worker's own would: whoever waits for one gets the next.
-        self.mining.found.take_if(|(height, _)| *height <= self.tip.height);
+        self.mining
+            .found
+            .take_if(|(height, _)| *height <= self.tip.height);
         if self.mining.found.is_some() {
             return Ok(());
         }
