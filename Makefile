@@ -2,9 +2,11 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 BIN := target/release
+SECONDS ?= 60
+SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench deps install dockerup dockerdown dockertest
+.PHONY: help build demo test sim lint bench deps install dockerup dockerdown dockertest
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -22,6 +24,9 @@ test: deps lint build ## format, lints, every test, the demo from outside, the d
 	$(CARGO) test --release --locked --workspace
 	$(BIN)/block-chain-worker demo --records 500
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+sim: build ## the network under simulated faults, seed after seed, for SECONDS=60; SEED=0 is the first
+	$(BIN)/block-chain-sim --seconds $(SECONDS) --seed $(SEED)
 
 lint: ## format, clippy with warnings denied, licences and sources
 	$(CARGO) fmt --all -- --check

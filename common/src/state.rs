@@ -23,7 +23,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 pub const MAX_RELEASES: usize = 64;
 
 /// The name of an entry of the state. Its borsh bytes are its name in the store and under the digest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
 pub enum StateKey {

@@ -1097,7 +1097,10 @@ impl World {
 /// A message in a few words, for the trace.
 fn kind(message: &Message) -> String {
     match message {
-        Message::Status(status) => format!("status, height {}, {} committed", status.height, status.committed_size),
+        Message::Status(status) => format!(
+            "status, height {}, {} committed",
+            status.height, status.committed_size
+        ),
         Message::Compact { header, .. } => format!("block {} compact", header.height),
         Message::Transactions(transactions) => format!("{} transactions", transactions.as_slice().len()),
         Message::Propose { term, height, .. } => format!("block {height} proposed in term {term}"),

@@ -76,7 +76,13 @@ fn a_minority_with_more_work_gives_way_to_what_is_committed_and_loses_no_transac
         5,
         "the orphaned blocks' transactions wait again"
     );
+    // What it had beyond the committed block is dead, more work or not: its word is needed now, and it gives it.
+    let third = (leader + 2) % 3;
+    world.cut.insert(third);
     world.mine(miner);
+    world.settle();
+    assert_eq!(world.final_size(miner), 3);
+    world.cut.clear();
     world.settle();
     world.assert_agreed();
     let all = world.transactions(cut);

@@ -13,7 +13,7 @@ use crate::hash::{Digest, sha256};
 use crate::keys::Address;
 use crate::quantity::{Amount, Height, Nonce};
 use crate::transaction::{CheckedTransaction, Payload, RecordKey, Role};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Why a transaction cannot be applied to a state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +99,7 @@ pub struct Executor<'a, V> {
     height: Height,
     hash_before: &'a LatticeHash,
     /// What was read or written, before and after; but for what [`Self::read_ahead`] read.
-    changes: HashMap<StateKey, (Option<StateValue>, Option<StateValue>)>,
+    changes: BTreeMap<StateKey, (Option<StateValue>, Option<StateValue>)>,
     /// What [`Self::read_ahead`] read, in the order of the keys: looking a record up in a map costs more than all else
     /// that a `put` does.
     records: Vec<Change>,
@@ -117,7 +117,7 @@ impl<'a, V: StateView> Executor<'a, V> {
             spec,
             height,
             hash_before,
-            changes: HashMap::new(),
+            changes: BTreeMap::new(),
             records: Vec::new(),
             record_of: Vec::new(),
         }
