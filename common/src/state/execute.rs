@@ -189,25 +189,32 @@ impl<'a, V: StateView> Executor<'a, V> {
         account.nonce = account.nonce.next();
         let mut writes = self.effects(&mut account, sender, &transaction.payload)?;
         writes.push((StateKey::Account(sender), Some(StateValue::Account(account))));
-        if let Payload::Put { key, value } = &transaction.payload {
-            let record = StateValue::Record(RecordState {
-                value_digest: Digest::from_bytes(sha256(&[value.as_slice()])),
-                height: self.height,
-                index,
-            });
-            match self.read_before(index) {
-                Some(change) => change.after = Some(record),
-                None => writes.push((StateKey::Record(key.clone()), Some(record))),
+        let place = self.read_before(index);
+        let record = match &transaction.payload {
+            Payload::Put { key, value } => {
+                let record = StateValue::Record(RecordState {
+                    value_digest: Digest::from_bytes(sha256(&[value.as_slice()])),
+                    height: self.height,
+                    index,
+                });
+                if place.is_none() {
+                    writes.push((StateKey::Record(key.clone()), Some(record.clone())));
+                }
+                Some(record)
             }
+            _ => None,
+        };
+        self.write(writes)?;
+        if let Some(change) = place.and_then(|place| self.records.get_mut(place)) {
+            change.after = record;
         }
-        self.write(writes)
+        Ok(())
     }
 
-    /// The record of a transaction that was read ahead.
-    fn read_before(&mut self, index: u32) -> Option<&mut Change> {
+    /// Where the record of a transaction that was read ahead stands.
+    fn read_before(&self, index: u32) -> Option<usize> {
         let index = usize::try_from(index).ok()?;
-        let place = self.record_of.get(index).copied().flatten()?;
-        self.records.get_mut(place)
+        self.record_of.get(index).copied().flatten()
     }
 
     /// Pays the producer, and gives all changes with the state's new hash.

@@ -15,14 +15,20 @@ use block_chain_common::state::{LatticeHash, StateKey, StateValue, Undo};
 use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey};
 use block_chain_common::work::Work;
 use borsh::BorshSerialize;
-use fjall::{Database, OwnedWriteBatch, PersistMode};
+use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// When a part of a block's body is full: a few dozen of these are a block, and one is read to find a transaction.
 const PART_BYTES: usize = 32 * 1_024;
+
+/// Memtables of all keyspaces that may wait to be flushed.
+const MEMTABLES_WAITING: usize = 2;
+/// How long a write waits for them: a merge takes seconds; where flushing has stopped, the next write says why.
+const LONGEST_MERGE: Duration = Duration::from_secs(30);
 
 /// Writes the genesis block into an empty database, synced.
 pub(super) fn create(db: &Database, keyspaces: &Keyspaces, spec: &CheckedSpec) -> fjall::Result<Head> {
@@ -91,7 +97,23 @@ impl Store {
             db_error("write", &self.inner.dir, &error)
         })?;
         *cached = after;
+        drop(cached);
+        self.wait_for_flushes();
         Ok(())
+    }
+
+    /// A long sync writes faster than one thread flushes while it merges tables, too; fjall itself would let four
+    /// memtables of every keyspace wait, which is more memory the longer the chain is.
+    fn wait_for_flushes(&self) {
+        let waiting = || -> usize {
+            let keyspaces = self.inner.keyspaces.all().into_iter();
+            keyspaces.map(Keyspace::sealed_memtable_count).sum()
+        };
+        let deadline = Instant::now() + LONGEST_MERGE;
+        while waiting() > MEMTABLES_WAITING && Instant::now() < deadline {
+            // fjall tells nobody when a flush is over.
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Removes a block's transactions, but for the parts whose keys are given.
