@@ -15,7 +15,7 @@ use block_chain_common::state::{LatticeHash, StateKey, StateValue, Undo};
 use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey};
 use block_chain_common::work::Work;
 use borsh::BorshSerialize;
-use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
+use fjall::{Database, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::PoisonError;
@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 /// When a part of a block's body is full: a few dozen of these are a block, and one is read to find a transaction.
 const PART_BYTES: usize = 32 * 1_024;
 
-/// Memtables of all keyspaces that may wait to be flushed.
-const MEMTABLES_WAITING: usize = 2;
-/// How long a write waits for them: a merge takes seconds; where flushing has stopped, the next write says why.
+/// What may be in memtables, full ones that wait to be flushed included.
+const BUFFERED_BYTES: u64 = 64 * 1_048_576;
+/// How long a write waits for room: a merge takes seconds; where flushing has stopped, the next write says why.
 const LONGEST_MERGE: Duration = Duration::from_secs(30);
 
 /// Writes the genesis block into an empty database, synced.
@@ -98,22 +98,34 @@ impl Store {
         })?;
         *cached = after;
         drop(cached);
-        self.wait_for_flushes();
-        Ok(())
+        self.wait_for_flushes()
     }
 
-    /// A long sync writes faster than one thread flushes while it merges tables, too; fjall itself would let four
-    /// memtables of every keyspace wait, which is more memory the longer the chain is.
-    fn wait_for_flushes(&self) {
-        let waiting = || -> usize {
-            let keyspaces = self.inner.keyspaces.all().into_iter();
-            keyspaces.map(Keyspace::sealed_memtable_count).sum()
-        };
+    /// Waits where more is in memory than may be. fjall's one thread also seals full memtables, so while it merges tables
+    /// they would grow by all that comes in meanwhile: the more, the longer the chain.
+    fn wait_for_flushes(&self) -> Result<(), StorageError> {
+        let in_memory = || self.inner.db.write_buffer_size();
+        if in_memory() <= BUFFERED_BYTES {
+            return Ok(());
+        }
+        let Keyspaces {
+            bodies,
+            tx_index,
+            state,
+            undo,
+            mempool,
+            ..
+        } = &self.inner.keyspaces;
+        for keyspace in [bodies, tx_index, state, undo, mempool] {
+            let sealed = keyspace.rotate_memtable();
+            sealed.map_err(|error| db_error("flush", &self.inner.dir, &error))?;
+        }
         let deadline = Instant::now() + LONGEST_MERGE;
-        while waiting() > MEMTABLES_WAITING && Instant::now() < deadline {
+        while in_memory() > BUFFERED_BYTES && Instant::now() < deadline {
             // fjall tells nobody when a flush is over.
             std::thread::sleep(Duration::from_millis(2));
         }
+        Ok(())
     }
 
     /// Removes a block's transactions, but for the parts whose keys are given.
