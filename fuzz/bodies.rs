@@ -10,6 +10,7 @@ use block_chain_common::codec::{Format, decode, encode};
 use block_chain_common::header::Header;
 use block_chain_common::keys::Address;
 use block_chain_common::note::SignedNote;
+use block_chain_common::peer_message::Message;
 use block_chain_common::receipt::Receipt;
 use block_chain_common::transaction::Transaction;
 
@@ -17,12 +18,13 @@ use block_chain_common::transaction::Transaction;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target; `fuzz/fuzz_targets/` has one file for each name.
-pub(crate) const TARGETS: [Target; 9] = [
+pub(crate) const TARGETS: [Target; 10] = [
     ("transaction", format::<Transaction>),
     ("header", format::<Header>),
     ("block", format::<Block>),
     ("chain_spec", chain_spec),
     ("acknowledgement", format::<Acknowledgement>),
+    ("peer_message", format::<Message>),
     ("checkpoint", checkpoint),
     ("receipt", receipt),
     ("chain_keys", chain_keys),

@@ -18,6 +18,7 @@ pub mod limits;
 mod lines;
 pub mod merkle;
 pub mod note;
+pub mod peer_message;
 pub mod quantity;
 pub mod receipt;
 pub mod state;

@@ -21,6 +21,7 @@ use block_chain_common::codec::encode;
 use block_chain_common::hash::{BlockHash, Root};
 use block_chain_common::keys::SecretKey;
 use block_chain_common::merkle::TransactionProof;
+use block_chain_common::peer_message::Message;
 use block_chain_common::quantity::{Amount, Height, Nonce, Term};
 use block_chain_common::receipt::Receipt;
 use block_chain_common::transaction::{Memo, Payload, Transaction};
@@ -82,6 +83,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
         ("block", encode(&block)),
         ("chain_spec", encode(&spec)),
         ("acknowledgement", encode(&acknowledgement)),
+        ("peer_message", encode(&Message::Block(Box::new(block)))),
         ("checkpoint", note.to_string().into_bytes()),
         ("receipt", receipt.to_text().into_bytes()),
         ("chain_keys", keys.to_text().into_bytes()),

@@ -16,13 +16,14 @@ use block_chain_common::block::Block;
 use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::{Allocation, ChainSpec, Grant, Parent, ProofSpec};
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
-use block_chain_common::codec::{BoundedVec, Format, encode};
+use block_chain_common::codec::{BoundedBytes, BoundedVec, Format, decode, encode};
 use block_chain_common::coordinator_api::registration_bytes;
-use block_chain_common::hash::{BlockHash, ChainId, Digest, Root};
+use block_chain_common::hash::{BlockHash, ChainId, Digest, Root, TxId};
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::history::{Frontier, prove_consistency, prove_inclusion};
 use block_chain_common::keys::Signature;
 use block_chain_common::merkle::prove_transaction;
+use block_chain_common::peer_message::{Message, Status};
 use block_chain_common::quantity::{Amount, Height, Nonce, Term, Timestamp};
 use block_chain_common::receipt::Receipt;
 use block_chain_common::state::{Account, RecordState, Release, StateKey, StateValue};
@@ -101,10 +102,8 @@ fn keys_and_transactions(built: &mut Built) {
     }
 }
 
-fn headers(built: &mut Built) {
-    let signature = Signature::from_bytes([7; 64]);
-    let public = key(1).public_key();
-    let header = |proof| Header {
+fn header(proof: Proof) -> Header {
+    Header {
         chain: ChainId::from_bytes([1; 32]),
         height: Height::new(2),
         timestamp: Timestamp::new(3),
@@ -113,18 +112,22 @@ fn headers(built: &mut Built) {
         transaction_count: 6,
         state_digest: Digest::from_bytes([7; 32]),
         history_root: Root::from_bytes([8; 32]),
-        producer: public.address(),
+        producer: key(1).public_key().address(),
         proof,
-    };
+    }
+}
+
+const WORK: Proof = Proof::Work {
+    bits: 0x1d00_ffff,
+    nonce: 9,
+};
+
+fn headers(built: &mut Built) {
+    let signature = Signature::from_bytes([7; 64]);
+    let public = key(1).public_key();
     let proofs = [
         ("genesis", Proof::Genesis),
-        (
-            "work",
-            Proof::Work {
-                bits: 0x1d00_ffff,
-                nonce: 9,
-            },
-        ),
+        ("work", WORK),
         (
             "stake",
             Proof::Stake {
@@ -150,6 +153,70 @@ fn headers(built: &mut Built) {
         if matches!(name, "stake" | "authority") {
             built.bytes(&format!("header.{name}.signed"), header.signing_bytes());
         }
+    }
+}
+
+fn messages(built: &mut Built) {
+    fn some<T, const MAX: usize>(items: Vec<T>) -> BoundedVec<T, MAX> {
+        BoundedVec::new(items).ok().unwrap()
+    }
+    let (one, ids) = (
+        BlockHash::from_bytes([1; 32]),
+        [1, 2].map(|byte| TxId::from_bytes([byte; 32])).to_vec(),
+    );
+    let transaction = Transaction::sign(ChainId::ZERO, Nonce::new(3), put(3), &key(1));
+    let held = (
+        Height::new(3),
+        BlockHash::from_bytes([4; 32]),
+        Root::from_bytes([5; 32]),
+    );
+    let status = Status {
+        height: Height::new(1),
+        head: BlockHash::from_bytes([2; 32]),
+        committed_size: 3,
+        final_size: 4,
+        mempool_mark: 5,
+    };
+    let propose = Message::Propose {
+        term: Term::new(1),
+        height: Height::new(2),
+        block: BlockHash::from_bytes([3; 32]),
+    };
+    let block = Block {
+        header: header(WORK),
+        transactions: some(vec![transaction.clone()]),
+    };
+    let hashes = vec![(Height::new(7), Some(one)), (Height::new(8), None)];
+    let acknowledgement = Acknowledgement::sign(ChainId::from_bytes([1; 32]), Term::new(2), held, &key(1));
+    let compact = Message::Compact {
+        header: header(WORK),
+        ids: some(ids.clone()),
+    };
+    let all = [
+        ("status", Message::Status(status)),
+        ("compact", compact),
+        ("transactions", Message::Transactions(some(vec![transaction]))),
+        ("propose", propose),
+        ("acknowledge", Message::Acknowledge(acknowledgement)),
+        (
+            "checkpoint",
+            Message::Checkpoint(BoundedBytes::new(b"note".to_vec()).unwrap()),
+        ),
+        ("get_headers", Message::GetHeaders(some(vec![one]))),
+        ("headers", Message::Headers(some(vec![header(WORK)]))),
+        ("get_blocks", Message::GetBlocks(some(vec![one]))),
+        ("block", Message::Block(Box::new(block))),
+        ("not_found", Message::NotFound(some(vec![one]))),
+        ("get_mempool", Message::GetMempool),
+        ("mempool_ids", Message::MempoolIds(some(ids.clone()))),
+        ("get_transactions", Message::GetTransactions(some(ids))),
+        ("get_hashes", Message::GetHashes(some(vec![Height::new(7)]))),
+        ("hashes", Message::Hashes(some(hashes))),
+    ];
+    for (name, message) in all {
+        let bytes = encode(&message);
+        assert_eq!(decode::<Message>(&bytes), Ok(message));
+        built.bytes(&format!("message.{name}"), bytes);
     }
 }
 
@@ -322,6 +389,7 @@ fn our_own_vectors_do_not_change() {
     let mut built = Built::default();
     keys_and_transactions(&mut built);
     headers(&mut built);
+    messages(&mut built);
     specs(&mut built);
     state(&mut built);
     work(&mut built);

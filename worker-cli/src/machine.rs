@@ -10,7 +10,6 @@
 mod agreement;
 mod chain;
 mod mempool;
-pub mod message;
 mod mining;
 mod overlay;
 pub mod read;
@@ -20,10 +19,11 @@ mod sync;
 pub use agreement::{CommitOutcome, Evidence};
 pub use chain::{load_frontier, tip_at};
 pub use mempool::MempoolError;
-pub use message::Message;
 pub use mining::FoundNonce;
 pub use read::{ChainRead, Place, StoredHeader, Write};
 pub use serve::serve;
+
+pub use block_chain_common::peer_message::Message;
 
 use crate::storage::StorageError;
 use agreement::Agreement;

@@ -1,12 +1,12 @@
 //! This replica against every other live one, and against the coordinator's last checkpoint.
 
 use crate::api::types::{CoordinatorCheck, ReplicaCheck, Verdict};
-use crate::machine::message::MAX_LOCATOR;
 use crate::machine::{ChainRead as _, load_frontier};
 use crate::node::NodeHandle;
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::coordinator_api::{ChainView, Member};
 use block_chain_common::hash::BlockHash;
+use block_chain_common::peer_message::MAX_LOCATOR;
 use block_chain_common::quantity::Height;
 use futures_util::future::join_all;
 

@@ -130,7 +130,7 @@ impl Mempool {
         self.bytes
     }
 
-    /// See [`super::message::Status::mempool_mark`].
+    /// See [`block_chain_common::peer_message::Status::mempool_mark`].
     pub(super) const fn mark(&self) -> u64 {
         self.mark
     }

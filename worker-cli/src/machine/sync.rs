@@ -2,7 +2,6 @@
 //! for every announcement that was lost.
 
 use super::chain::Body;
-use super::message::{MAX_BLOCKS_ASKED, MAX_LOCATOR, Status};
 use super::{ChainRead, Effect, Machine, Message, Output};
 use crate::storage::StorageError;
 use block_chain_common::block::{CheckedBlock, CheckedHeader};
@@ -10,6 +9,7 @@ use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::keys::PublicKey;
 use block_chain_common::limits::{MAX_BLOCK_BYTES, MAX_PEERS_ASKED};
+use block_chain_common::peer_message::{MAX_BLOCKS_ASKED, MAX_LOCATOR, Status};
 use block_chain_common::quantity::{Height, Timestamp};
 use std::collections::BTreeMap;
 

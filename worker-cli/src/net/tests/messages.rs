@@ -2,13 +2,13 @@
 
 use super::{CHAIN, Node, secret};
 use crate::machine::Message;
-use crate::machine::message::Status;
 use block_chain_common::agreement::Acknowledgement;
 use block_chain_common::block::Block;
 use block_chain_common::codec::{BoundedBytes, BoundedVec};
 use block_chain_common::hash::{BlockHash, Digest, Root, TxId};
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::keys::Address;
+use block_chain_common::peer_message::Status;
 use block_chain_common::quantity::{Height, Nonce, Term, Timestamp};
 use block_chain_common::transaction::{Payload, Transaction};
 

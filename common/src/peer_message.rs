@@ -3,16 +3,16 @@
 //! Small ones (announcements, agreement) and bulk ones (headers, blocks, transactions) travel on streams of their own,
 //! so that a block on its way does not hold up an acknowledgement. What is lost is made up for by the periodic pull.
 
-use block_chain_common::agreement::Acknowledgement;
-use block_chain_common::block::Block;
-use block_chain_common::codec::{BoundedBytes, BoundedVec, Format};
-use block_chain_common::hash::{BlockHash, TxId};
-use block_chain_common::header::Header;
-use block_chain_common::limits::{
+use crate::agreement::Acknowledgement;
+use crate::block::Block;
+use crate::codec::{BoundedBytes, BoundedVec, Format};
+use crate::hash::{BlockHash, TxId};
+use crate::header::Header;
+use crate::limits::{
     MAX_BLOCK_TRANSACTIONS, MAX_CHECKPOINT_BYTES, MAX_HEADERS_PER_MESSAGE, MAX_PEER_MESSAGE_BYTES,
 };
-use block_chain_common::quantity::{Height, Term};
-use block_chain_common::transaction::Transaction;
+use crate::quantity::{Height, Term};
+use crate::transaction::Transaction;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// Hashes in a locator: one for each doubling of the distance from the head, and some.
@@ -102,7 +102,7 @@ impl Message {
         )
     }
 
-    /// Whether it asks something that is answered from the store alone, see [`super::serve`].
+    /// Whether it asks something that is answered from the store alone.
     #[must_use]
     pub const fn is_request(&self) -> bool {
         matches!(
