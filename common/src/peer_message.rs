@@ -21,6 +21,10 @@ pub const MAX_LOCATOR: usize = 64;
 pub const MAX_BLOCKS_ASKED: usize = 64;
 
 /// What a worker says to another.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one message at a time is in memory for each peer, and most are lists"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
