@@ -43,7 +43,7 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistM
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -130,6 +130,8 @@ struct Inner {
     keyspaces: Keyspaces,
     cached: RwLock<Cached>,
     poisoned: AtomicBool,
+    /// What fjall counts as unflushed where next to nothing is.
+    miscounted: AtomicU64,
     /// Dropped after the database.
     journal: JournalEnd,
     /// Held as long as the store is open: the operating system frees it with the process.
@@ -222,6 +224,7 @@ impl Store {
             keyspaces,
             cached: RwLock::new(cached),
             poisoned: AtomicBool::new(false),
+            miscounted: AtomicU64::new(0),
             journal: JournalEnd::new(dir.join("blocks")),
             _lock: lock,
         };
