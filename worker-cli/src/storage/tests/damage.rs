@@ -63,7 +63,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-pub(super) fn copy(from: &Path, to: &Path) {
+fn copy(from: &Path, to: &Path) {
     for file in files(from) {
         let place = to.join(file.strip_prefix(from).unwrap());
         fs::create_dir_all(place.parent().unwrap()).unwrap();
