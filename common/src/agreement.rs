@@ -14,6 +14,24 @@ pub const fn majority(members: usize) -> usize {
     (members >> 1).saturating_add(1)
 }
 
+/// A rule of safety that can be left out, so that a simulation shows that it finds the rule missing. No flag, file or message
+/// leads here: only a program that is made to do so leaves one out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SafetyRule {
+    /// AGR-3: only the leader of the current term commits.
+    Term,
+    /// AGR-4 and AGR-6: a checkpoint follows the last one, and is consistent with it.
+    Follows,
+    /// AGR-5: a majority has acknowledged the block.
+    Majority,
+    /// AGR-7: a worker cosigns what is on its own chain and on its disk.
+    Cosign,
+    /// AGR-8: a worker does not follow a coordinator that went backwards, and the coordinator does not go on as if it had not.
+    Backwards,
+    /// Fork choice: only branches that hold the last committed block.
+    Lock,
+}
+
 /// A worker's word that it holds a block and all before it in full, validated and synced to disk.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Acknowledgement {

@@ -7,14 +7,16 @@
 //! | `POST /v1/workers` | [`RegisterRequest`] → [`Registration`] |
 //! | `POST /v1/workers/{worker_id}/heartbeat` | [`Heartbeat`] → [`ChainView`] |
 //! | `POST /v1/workers/{worker_id}/leave` | [`LeaveRequest`] → [`Left`] |
+//! | `POST /v1/workers/{worker_id}/claim` | [`Claim`] → [`ClaimTaken`] |
 //! | `GET /v1/chains` · `GET /v1/chains/{name}` | – → `Vec<`[`ChainInfo`]`>` · [`ChainInfo`] |
 //! | `GET /v1/chains/{name}/view` | – → [`ChainView`] |
 //! | `POST /v1/chains/{name}/checkpoints` | [`CommitRequest`] → [`CommitAnswer`] |
 //! | `GET /v1/chains/{name}/checkpoints?from=SIZE&limit=N` | – → [`CheckpointPage`] |
+//! | `GET /v1/chains/{name}/recoveries` | – → `Vec<String>`: signed notes, see [`crate::recovery`] |
 //! | `POST /v1/chains/{name}/cosignatures` | [`CosignRequest`] → [`CheckpointView`] |
 //! | `GET /v1/events` | – → server-sent events, each [`Event`] |
 //!
-//! Heartbeats, leaving, commits and cosignatures carry `Authorization: Bearer <the worker's token>`.
+//! Heartbeats, claims, leaving, commits and cosignatures carry `Authorization: Bearer <the worker's token>`.
 //! Every error is [`ApiError`] with a fitting HTTP status.
 
 use crate::hash::{BlockHash, ChainId, Root};
@@ -140,6 +142,13 @@ pub struct Member {
     pub head: BlockHash,
     /// The last committed height it holds, as it said last.
     pub committed: Height,
+    /// Whether it counts in the quorum; one that has joined lately counts once it holds what is committed.
+    #[serde(default = "yes")]
+    pub counts: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A worker says that it lives, and what it has.
@@ -263,6 +272,37 @@ pub struct CosignRequest {
     pub size: u64,
     /// The note's text with the worker's cosignature line.
     pub note: String,
+}
+
+/// A worker shows a coordinator that knows less what it has: the coordinator was restored from an old copy.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Claim {
+    /// The chain's name.
+    #[schema(example = "main")]
+    pub chain: String,
+    /// The highest term that the worker has seen.
+    pub term: Term,
+    /// Its newest checkpoint, where that covers more than the coordinator's.
+    #[serde(default)]
+    pub checkpoint: Option<ClaimedCheckpoint>,
+}
+
+/// A checkpoint that the coordinator has signed, and does not know any more.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClaimedCheckpoint {
+    /// The signed note, with cosignatures where there are some.
+    pub note: String,
+    /// Blocks that the coordinator's last checkpoint covers now.
+    pub old_size: u64,
+    /// RFC 6962 consistency proof from there, hashes in hex.
+    pub consistency: Vec<Root>,
+}
+
+/// A claim is kept until an operator has the coordinator recover.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClaimTaken {
+    /// Terms and blocks that the coordinator lacks.
+    pub behind_by: (u64, u64),
 }
 
 /// A worker leaves a chain's network.

@@ -133,6 +133,36 @@ pub enum ServiceError {
         /// The checkpoint here.
         size: u64,
     },
+    /// AGR-8: workers have shown a checkpoint that this coordinator has signed and does not know any more.
+    #[error(
+        "AGR-8: this coordinator has signed a checkpoint of {shown} blocks and knows {size}: it was restored from an old copy, and commits nothing before it has recovered"
+    )]
+    RecoveryNeeded {
+        /// Blocks covered by what was shown.
+        shown: u64,
+        /// Blocks known here.
+        size: u64,
+    },
+    /// AGR-9: what a silent member might know would be lost.
+    #[error("AGR-9: {silent} of {members} members were not heard within a minute, and may know more than the others")]
+    MembersMissing {
+        /// Members not heard.
+        silent: usize,
+        /// Members.
+        members: usize,
+    },
+    /// AGR-9: nobody shows more than this coordinator has.
+    #[error("AGR-9: no worker shows anything of chain {chain:?} that this coordinator lacks")]
+    NothingToRecover {
+        /// The chain.
+        chain: String,
+    },
+    /// AGR-9: two workers show checkpoints that contradict each other.
+    #[error("AGR-9: workers show two different checkpoints of {size} blocks, both signed by this coordinator")]
+    Contradiction {
+        /// Blocks that both cover.
+        size: u64,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -159,6 +189,10 @@ impl ServiceError {
             Self::Inconsistent { .. } => ("inconsistent", StatusCode::CONFLICT),
             Self::Cosignature(_) => ("cosignature", StatusCode::CONFLICT),
             Self::Behind { .. } => ("coordinator_behind", StatusCode::CONFLICT),
+            Self::RecoveryNeeded { .. } => ("recovery_needed", StatusCode::CONFLICT),
+            Self::MembersMissing { .. } => ("members_missing", StatusCode::CONFLICT),
+            Self::NothingToRecover { .. } => ("nothing_to_recover", StatusCode::CONFLICT),
+            Self::Contradiction { .. } => ("contradiction", StatusCode::CONFLICT),
             Self::Store(_) => ("database", StatusCode::SERVICE_UNAVAILABLE),
         }
     }
@@ -169,7 +203,9 @@ impl ServiceError {
         self.code_and_status().0
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::JoinToken(_) => {
                 Some("register --token TOKEN, with the token that the server printed at its first start")
@@ -179,8 +215,17 @@ impl ServiceError {
             }
             Self::NoRoute { .. } | Self::Method { .. } => Some("the routes are listed at /docs"),
             Self::Version { .. } => Some("run the same version of block-chain-server and block-chain-worker"),
-            Self::Behind { .. } => {
-                Some("the coordinator was restored from an old backup; restore a newer one")
+            Self::Behind { .. } | Self::RecoveryNeeded { .. } => Some(
+                "restore a newer copy of the coordinator's database, or have it go on from what the workers have: block-chain-server recover",
+            ),
+            Self::MembersMissing { .. } => Some(
+                "let the server and all workers run for a minute; --without-missing gives up what only the silent ones may know",
+            ),
+            Self::NothingToRecover { .. } => {
+                Some("let the server and the workers run: they show it what they have every few seconds")
+            }
+            Self::Contradiction { .. } => {
+                Some("the coordinator's key has signed two histories; compare the workers with check_consistency")
             }
             _ => None,
         }

@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod program;
+mod recovering;
 pub mod routes;
 pub mod service;
 pub mod settings;
@@ -51,6 +52,9 @@ pub enum StartError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// A recovery that is not done.
+    #[error(transparent)]
+    Recovery(#[from] error::ServiceError),
     /// The figures' registry.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -69,6 +73,7 @@ impl StartError {
             Self::Service(service::StartError::OtherSpec { .. }) => {
                 Some("start without these flags, or in another --data-dir")
             }
+            Self::Recovery(error) => error.hint(),
             Self::Tls(_) => Some("--tls-cert and --tls-key name a certificate and its key, in PEM"),
             _ => None,
         }
@@ -171,19 +176,24 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     })
 }
 
+/// The database's file, where no other database is given.
+const SQLITE_FILE: &str = "coordinator.sqlite";
+
 fn open(settings: &Settings) -> Result<Service, StartError> {
     let store = match &settings.database_url {
         Some(url) => Store::open_postgres(url)?,
-        None => Store::open_sqlite(&settings.data_dir().join("coordinator.sqlite"))?,
+        None => Store::open_sqlite(&settings.data_dir().join(SQLITE_FILE))?,
     };
     let join = match &settings.join_token {
         Some(token) => Join::Token(Zeroizing::new(token.clone())),
         None if settings.open || settings.bind().ip().is_loopback() => Join::Open,
         None => Join::Kept,
     };
-    Ok(Service::start(store, settings.service(), join, |spec| {
+    let service = Service::start(store, settings.service(), join, |spec| {
         settings.apply_to(spec);
-    })?)
+    })?;
+    service.begin(routes::now())?;
+    Ok(service)
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), StartError> {

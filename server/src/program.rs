@@ -1,6 +1,7 @@
 //! The program from its arguments to its exit code: what it prints, and how it ends.
 
-use crate::settings::Settings;
+use crate::recovering;
+use crate::settings::{Command, Recover, Settings};
 use crate::start;
 use clap::Parser as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -24,6 +25,9 @@ pub async fn run() -> ExitCode {
         .is_err()
     {
         return refuse(1, "TLS is set up already", None);
+    }
+    if let Some(Command::Recover(what)) = settings.command.clone() {
+        return recover(settings, what).await;
     }
     let running = match start(settings).await {
         Ok(running) => running,
@@ -51,6 +55,21 @@ pub async fn run() -> ExitCode {
     wait_for_signal().await;
     running.stop().await;
     ExitCode::SUCCESS
+}
+
+/// Says what a recovery does, and does it where that is asked for.
+async fn recover(settings: Settings, what: Recover) -> ExitCode {
+    let done = actix_web::web::block(move || recovering::recover(&settings, &what)).await;
+    match done {
+        Ok(Ok(text)) => say(&text),
+        Ok(Err(error)) => refuse(1, &error.to_string(), error.hint()),
+        Err(error) => refuse(1, &error.to_string(), None),
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    let shown = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(shown.is_err()))
 }
 
 async fn wait_for_signal() {

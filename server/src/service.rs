@@ -7,12 +7,15 @@
 mod agreement;
 mod election;
 mod membership;
+mod recovery;
 mod view;
 
 pub use membership::{Capability, Settings};
+pub use recovery::{Plan, Witness};
 
 use crate::error::ServiceError;
 use crate::store::{ChainRow, Store, StoreError, Tx};
+use block_chain_common::agreement::SafetyRule;
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::codec::{decode, encode};
 use block_chain_common::coordinator_api::{ChainInfo, Event};
@@ -60,6 +63,8 @@ pub struct Service {
     seen: Mutex<BTreeMap<String, Seen>>,
     /// Ids given without a key: the minute they are counted in, and how many.
     keyless: Mutex<(u64, u32)>,
+    /// The rule that a simulation leaves out.
+    left_out: Option<SafetyRule>,
 }
 
 /// Why the coordinator cannot start.
@@ -119,7 +124,19 @@ impl Service {
             awake_since_ms: OnceLock::new(),
             seen: Mutex::new(BTreeMap::new()),
             keyless: Mutex::new((0, 0)),
+            left_out: None,
         })
+    }
+
+    /// For simulations alone: goes on without this rule.
+    #[must_use]
+    pub const fn without(mut self, rule: Option<SafetyRule>) -> Self {
+        self.left_out = rule;
+        self
+    }
+
+    fn keeps(&self, rule: SafetyRule) -> bool {
+        self.left_out != Some(rule)
     }
 
     /// The key that signs checkpoints.

@@ -3,7 +3,7 @@
 use block_chain_common::chain_spec::{ChainSpec, ProofSpec};
 use block_chain_common::quantity::Amount;
 use block_chain_common::work::Target;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
@@ -26,11 +26,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bind: Option<SocketAddr>,
     /// Where the database and keys are [default: block-chain-server in the user's data folder]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
     /// PostgreSQL in place of the SQLite file; several servers may share it
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", global = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<String>,
     /// What a worker must show to register; made and printed once when listening beyond loopback
@@ -82,13 +82,39 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evict_after_ms: Option<u64>,
     /// A TOML file with the same names as these flags
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     #[serde(skip)]
     pub config: Option<PathBuf>,
     /// Say more in the log
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     #[serde(skip)]
     pub verbose: bool,
+    /// What to do in place of serving.
+    #[command(subcommand)]
+    #[serde(skip)]
+    pub command: Option<Command>,
+}
+
+/// What the program does besides serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Go on from what the workers have, after the database was restored from an old copy. Let the server and the workers
+    /// run for a minute before, so that they can show it what they have
+    Recover(Recover),
+}
+
+/// How to recover.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Recover {
+    /// The chain
+    #[arg(long, default_value = "main", value_name = "NAME")]
+    pub chain: String,
+    /// Give up for lost what only members may know that were not heard within a minute
+    #[arg(long)]
+    pub without_missing: bool,
+    /// Do it; without this it only says what would be done
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// How chain main is proven.
@@ -130,6 +156,7 @@ impl Settings {
         Ok(Self {
             config: self.config,
             verbose: self.verbose,
+            command: self.command,
             ..merged
         })
     }

@@ -11,7 +11,7 @@ mod rows;
 mod schema;
 mod tls;
 
-pub use rows::{ChainRow, CheckpointRow, CosignatureRow, MemberRow, WorkerRow};
+pub use rows::{ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, RecoveryRow, WorkerRow};
 
 use diesel::migration::{Migration, MigrationSource};
 use diesel::result::Error as QueryError;
@@ -88,6 +88,11 @@ pub trait Tx {
     /// # Errors
     /// Where the database fails.
     fn add_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError>;
+    /// Keeps a setting, in place of what it was.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn set_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError>;
     /// Keeps a challenge; forgets those that are over.
     ///
     /// # Errors
@@ -204,6 +209,31 @@ pub trait Tx {
     /// # Errors
     /// Where the database fails.
     fn add_cosignature(&mut self, cosignature: &CosignatureRow) -> Result<(), StoreError>;
+    /// What workers have shown that is not known here, by worker.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn claims(&mut self, chain: &str) -> Result<Vec<ClaimRow>, StoreError>;
+    /// Keeps what a worker shows, in place of what it showed before.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn put_claim(&mut self, claim: &ClaimRow) -> Result<(), StoreError>;
+    /// Forgets what workers have shown.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn remove_claims(&mut self, chain: &str) -> Result<(), StoreError>;
+    /// The recoveries of a chain, oldest first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn recoveries(&mut self, chain: &str) -> Result<Vec<RecoveryRow>, StoreError>;
+    /// Records a recovery; never replaces one.
+    ///
+    /// # Errors
+    /// Where the database fails, or there is one of this moment.
+    fn add_recovery(&mut self, recovery: &RecoveryRow) -> Result<(), StoreError>;
 }
 
 impl Store {

@@ -1,7 +1,8 @@
 //! Runs seeds, for a time or a number of them; a broken promise is told with the command that shows it again.
 
-use block_chain_sim::{Options, run};
-use clap::Parser;
+use block_chain_common::agreement::SafetyRule;
+use block_chain_sim::{Options, Without, run};
+use clap::{Parser, ValueEnum};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,40 @@ struct Cli {
     /// How long faults go on in each, in simulated seconds.
     #[arg(long, default_value_t = 60)]
     faults: u64,
+    /// Leaves out a rule of safety, to see that seeds find it missing.
+    #[arg(long, value_enum)]
+    without: Option<Left>,
     /// Tells everything that happens.
     #[arg(long)]
     trace: bool,
+}
+
+/// The rules that can be left out.
+#[derive(Clone, Copy, ValueEnum)]
+enum Left {
+    SyncBeforeAnswer,
+    HoldingBeforeAcknowledging,
+    Term,
+    Follows,
+    Majority,
+    Cosign,
+    Backwards,
+    Lock,
+}
+
+impl From<Left> for Without {
+    fn from(left: Left) -> Self {
+        match left {
+            Left::SyncBeforeAnswer => Self::SyncBeforeAnswer,
+            Left::HoldingBeforeAcknowledging => Self::HoldingBeforeAcknowledging,
+            Left::Term => Self::Rule(SafetyRule::Term),
+            Left::Follows => Self::Rule(SafetyRule::Follows),
+            Left::Majority => Self::Rule(SafetyRule::Majority),
+            Left::Cosign => Self::Rule(SafetyRule::Cosign),
+            Left::Backwards => Self::Rule(SafetyRule::Backwards),
+            Left::Lock => Self::Rule(SafetyRule::Lock),
+        }
+    }
 }
 
 #[expect(
@@ -48,7 +80,7 @@ fn main() -> ExitCode {
         let options = Options {
             seed,
             faults_ms: cli.faults.saturating_mul(1_000),
-            without: None,
+            without: cli.without.map(Without::from),
             trace: cli.trace,
         };
         match run(options) {

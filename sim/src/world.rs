@@ -8,6 +8,7 @@ mod network;
 
 use crate::disk::Disk;
 use crate::promises::Promises;
+use block_chain_common::agreement::SafetyRule;
 use block_chain_common::chain_spec::{CheckedSpec, ProofSpec};
 use block_chain_common::coordinator_api::{API_VERSION, CommitRequest, RegisterRequest, registration_bytes};
 use block_chain_common::hash::TxId;
@@ -42,8 +43,17 @@ pub enum Without {
     SyncBeforeAnswer,
     /// Workers acknowledge what they do not hold, so that a quorum means nothing (AGR-2, AGR-5).
     HoldingBeforeAcknowledging,
-    /// Whoever led once may commit, whatever the term (AGR-3).
-    Term,
+    /// A rule that coordinator and machine can be made to forget.
+    Rule(SafetyRule),
+}
+
+impl Without {
+    const fn rule(self) -> Option<SafetyRule> {
+        match self {
+            Self::Rule(rule) => Some(rule),
+            Self::SyncBeforeAnswer | Self::HoldingBeforeAcknowledging => None,
+        }
+    }
 }
 
 /// What one run is made of.
@@ -102,9 +112,13 @@ enum What {
     Peer(usize, usize, bool),
     CoordinatorTick,
     CoordinatorUp,
+    /// An operator has the coordinator go on from what the nodes have.
+    Recover,
     Client(u64),
     Start(usize),
     Heal(Fault),
+    /// Miners look for a block at the same time.
+    Race,
     NextFault,
 }
 
@@ -157,7 +171,11 @@ struct World {
     cut: BTreeSet<(usize, usize)>,
     /// Nodes whose requests, or answers to them, do not come through.
     deaf: BTreeSet<(usize, bool)>,
+    /// There is a copy of the coordinator's database.
+    copied: bool,
     loss_percent: u32,
+    /// What a message between nodes takes at most, but for those that are late.
+    latency_ms: u64,
     faults_over: bool,
     steps: u64,
     faults: u64,
@@ -177,7 +195,7 @@ pub fn run(options: Options) -> Result<Summary, Broken> {
     })
 }
 
-fn start_service(path: PathBuf) -> Result<Service, String> {
+fn start_service(path: PathBuf, without: Option<SafetyRule>) -> Result<Service, String> {
     let store = Store::open_sqlite(&path).map_err(|error| error.to_string())?;
     let key = hex::encode([9; 32]);
     let settings = Settings {
@@ -196,7 +214,8 @@ fn start_service(path: PathBuf) -> Result<Service, String> {
         };
         spec.block_interval_ms = 1_000;
     });
-    service.map_err(|error| error.to_string())
+    let service = service.map_err(|error| error.to_string())?;
+    Ok(service.without(without))
 }
 
 impl World {
@@ -210,7 +229,7 @@ impl World {
             tempfile::tempdir()
         };
         let folder = folder.map_err(|error| error.to_string())?;
-        let service = start_service(folder.path().join("db"))?;
+        let service = start_service(folder.path().join("db"), options.without.and_then(Without::rule))?;
         let info = service.chain("main").map_err(|error| error.to_string())?;
         let spec = stored_spec(&info).map_err(|error| error.to_string())?;
         let spec = spec.check().map_err(|error| error.to_string())?;
@@ -222,7 +241,14 @@ impl World {
             7 | 8 => 5,
             _ => rng.random_range(6..=9),
         };
+        // A slow network has more races between miners.
+        let latency_ms = match rng.random_range(0..10_u32) {
+            0..=5 => 40,
+            6..=8 => 400,
+            _ => 1_500,
+        };
         let mut world = Self {
+            latency_ms,
             coordinator: service.public_key(),
             options,
             rng,
@@ -239,6 +265,7 @@ impl World {
             promises: Promises::default(),
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            copied: false,
             loss_percent: 0,
             faults_over: false,
             steps: 0,
@@ -467,12 +494,13 @@ impl World {
             What::CoordinatorTick => self.coordinator_tick(),
             What::CoordinatorUp if self.service.is_none() => {
                 self.tell(|| "the coordinator is back".to_owned());
-                self.service = Some(start_service(self.folder.path().join("db"))?);
-                Ok(())
+                self.start_coordinator()
             }
+            What::Recover => self.recover(),
             What::Client(number) => self.client(number),
             What::Start(number) => self.start(number),
             What::Heal(fault) => self.heal(fault),
+            What::Race if !self.faults_over => self.race(),
             What::NextFault if !self.faults_over => {
                 let next = self.rng.random_range(300..6_000);
                 self.later(next, What::NextFault);
@@ -480,6 +508,16 @@ impl World {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The coordinator's process starts on what its disk has.
+    fn start_coordinator(&mut self) -> Result<(), String> {
+        let rule = self.options.without.and_then(Without::rule);
+        let service = start_service(self.folder.path().join("db"), rule)?;
+        let now = Timestamp::new(BEGINNING.saturating_add(self.now));
+        service.begin(now).map_err(|error| error.to_string())?;
+        self.service = Some(service);
+        Ok(())
     }
 
     fn start(&mut self, number: usize) -> Result<(), String> {
@@ -500,7 +538,13 @@ impl World {
             final_size: tables.final_size(),
             term: tables.term(),
             mempool: tables.mempool(),
+            evidence: None,
         }));
+        if let Some(rule) = self.options.without.and_then(Without::rule)
+            && let Some(machine) = node.machine.as_mut()
+        {
+            machine.leave_out(rule);
+        }
         node.life = node.life.saturating_add(1);
         let life = node.life;
         self.tell(|| format!("node {number} starts"));

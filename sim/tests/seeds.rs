@@ -7,6 +7,7 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+use block_chain_common::agreement::SafetyRule;
 use block_chain_sim::{Options, Without, run};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -97,6 +98,33 @@ fn acknowledgements_of_what_nobody_holds_are_missed() {
 
 #[test]
 fn a_leader_of_the_past_that_commits_is_missed() {
-    let what = missed(Without::Term);
+    let what = missed(Without::Rule(SafetyRule::Term));
     assert!(what.contains("does not lead"), "{what}");
+}
+
+#[test]
+fn a_checkpoint_that_does_not_follow_the_last_one_is_missed() {
+    missed(Without::Rule(SafetyRule::Follows));
+}
+
+#[test]
+fn a_block_that_less_than_a_majority_holds_is_missed() {
+    let what = missed(Without::Rule(SafetyRule::Majority));
+    assert!(what.contains("hold it on disk"), "{what}");
+}
+
+#[test]
+fn a_cosignature_of_what_is_not_on_disk_is_missed() {
+    let what = missed(Without::Rule(SafetyRule::Cosign));
+    assert!(what.contains("know on disk"), "{what}");
+}
+
+#[test]
+fn a_coordinator_that_went_backwards_unnoticed_is_missed() {
+    missed(Without::Rule(SafetyRule::Backwards));
+}
+
+#[test]
+fn a_committed_block_that_is_left_for_more_work_is_missed() {
+    missed(Without::Rule(SafetyRule::Lock));
 }

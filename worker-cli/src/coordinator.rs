@@ -1,7 +1,7 @@
 //! The coordinator's client: the next server is tried where one does not answer; answers are bounded in size.
 
 use block_chain_common::coordinator_api::{
-    API_VERSION, ApiError, ChainView, Challenge, CheckpointView, CommitAnswer, CommitRequest, CosignRequest,
+    API_VERSION, ApiError, ChainView, Challenge, CheckpointView, Claim, ClaimTaken, CommitAnswer, CommitRequest, CosignRequest,
     EVENTS_KEEP_ALIVE_MS, Heartbeat, LeaveRequest, Left, RegisterRequest, Registration, registration_bytes,
 };
 use block_chain_common::keys::SecretKey;
@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use uuid::Uuid;
@@ -83,6 +84,8 @@ impl CoordinatorError {
 pub struct CoordinatorClient {
     http: reqwest::Client,
     servers: Arc<Vec<String>>,
+    /// The server that answered last: it is asked first.
+    current: Arc<AtomicUsize>,
     token: Arc<RwLock<Option<String>>>,
 }
 
@@ -110,6 +113,7 @@ impl CoordinatorClient {
         Ok(Self {
             http,
             servers: Arc::new(servers),
+            current: Arc::default(),
             token: Arc::new(RwLock::new(token)),
         })
     }
@@ -187,6 +191,14 @@ impl CoordinatorClient {
         }
     }
 
+    /// Shows what the coordinator does not know any more.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn claim(&self, id: Uuid, claim: &Claim) -> Result<ClaimTaken, CoordinatorError> {
+        self.post(&format!("/v1/workers/{id}/claim"), claim).await
+    }
+
     /// Leaves the network.
     ///
     /// # Errors
@@ -249,7 +261,7 @@ impl CoordinatorClient {
 
     async fn listen_for(&self, silent: Duration, mut wake: impl FnMut()) -> Result<(), CoordinatorError> {
         let mut last = None;
-        for server in self.servers.iter() {
+        for (place, server) in self.in_turn() {
             let asked = self.http.get(format!("{server}/v1/events")).send();
             let response = match tokio::time::timeout(WHOLE, asked).await {
                 Ok(Ok(response)) if response.status().is_success() => response,
@@ -266,6 +278,7 @@ impl CoordinatorClient {
                     continue;
                 }
             };
+            self.current.store(place, Ordering::Relaxed);
             wake();
             let (mut chunks, mut lines) = (response.bytes_stream(), Lines::default());
             loop {
@@ -285,6 +298,13 @@ impl CoordinatorClient {
         Err(self.unreachable(last))
     }
 
+    /// The servers with their places, the one that answered last first.
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &String)> {
+        let all = self.servers.iter().enumerate();
+        let first = self.current.load(Ordering::Relaxed);
+        all.clone().skip(first).chain(all.take(first))
+    }
+
     async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -302,7 +322,7 @@ impl CoordinatorClient {
         body: Option<&impl Serialize>,
     ) -> Result<(String, Response), CoordinatorError> {
         let mut last = None;
-        for server in self.servers.iter() {
+        for (place, server) in self.in_turn() {
             let mut request: RequestBuilder = self
                 .http
                 .request(method.clone(), format!("{server}{path}"))
@@ -317,7 +337,10 @@ impl CoordinatorClient {
                 // A server whose database is away may have a sister that reaches it.
                 Ok(response)
                     if response.status() == StatusCode::SERVICE_UNAVAILABLE && self.servers.len() > 1 => {}
-                Ok(response) => return Ok((server.clone(), response)),
+                Ok(response) => {
+                    self.current.store(place, Ordering::Relaxed);
+                    return Ok((server.clone(), response));
+                }
                 Err(error) => last = Some(root_cause(&error)),
             }
         }

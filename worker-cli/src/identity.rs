@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 
 /// The file of the chain's public keys, as the coordinator named them last.
 pub const CHAIN_KEYS: &str = "chain.keys";
+/// The file with two statements of the coordinator that contradict each other, where it has.
+pub const EVIDENCE: &str = "evidence.txt";
 /// The format of `worker.json`.
 const FORMAT: u32 = 1;
 /// The longest of these files: a spec of a megabyte in hex, and the rest.

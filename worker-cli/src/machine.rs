@@ -16,7 +16,7 @@ pub mod read;
 mod serve;
 mod sync;
 
-pub use agreement::{CommitOutcome, Evidence};
+pub use agreement::CommitOutcome;
 pub use chain::{load_frontier, tip_at};
 pub use mempool::MempoolError;
 pub use mining::FoundNonce;
@@ -27,9 +27,11 @@ pub use block_chain_common::peer_message::Message;
 
 use crate::storage::StorageError;
 use agreement::Agreement;
+use block_chain_common::agreement::SafetyRule;
 use block_chain_common::block::{BlockTemplate, ChainTip, CheckedBlock, CheckedHeader};
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::coordinator_api::{ChainView, CheckpointView, CommitRequest};
+use block_chain_common::evidence::Evidence;
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::keys::{Address, PublicKey, SecretKey};
 use block_chain_common::quantity::{Height, Nonce, Term, Timestamp};
@@ -162,6 +164,8 @@ pub struct Start {
     pub term: Term,
     /// What waits, in order of arrival.
     pub mempool: Vec<(u64, CheckedTransaction)>,
+    /// The contradiction that it has met before: it agrees to nothing more.
+    pub evidence: Option<Evidence>,
 }
 
 /// The node.
@@ -191,6 +195,7 @@ impl Machine {
             start.committed,
             start.final_size,
             start.term,
+            start.evidence,
         );
         Self {
             spec: start.spec,
@@ -204,6 +209,11 @@ impl Machine {
             agreement,
             mining: Mining::default(),
         }
+    }
+
+    /// For simulations alone: goes on without this rule.
+    pub const fn leave_out(&mut self, rule: SafetyRule) {
+        self.agreement.leave_out(rule);
     }
 
     /// One step. The writes of the step before must be visible through `read`.

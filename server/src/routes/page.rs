@@ -4,9 +4,8 @@ use super::{State, call, now};
 use crate::error::ServiceError;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get};
-use block_chain_common::checkpoint::witness_name;
 use block_chain_common::coordinator_api::{ChainView, Member};
-use block_chain_common::note::SignedNote;
+use block_chain_common::finality::{MissingWorker, waiting};
 use std::fmt::Write as _;
 
 const STYLE: &str = "\
@@ -90,7 +89,7 @@ fn chain_section(html: &mut String, view: &ChainView) {
     );
     push(
         html,
-        format_args!("<dt>Agreement<dd>{}</dl>", escape(&agreement(view, committed))),
+        format_args!("<dt>Agreement<dd>{}</dl>", escape(&agreement(view))),
     );
     html.push_str("<table><tr><th>Worker<th>Id<th>State<th class=n>Head<th class=n>Committed<th>Page</tr>");
     for member in &view.members {
@@ -105,7 +104,8 @@ fn chain_section(html: &mut String, view: &ChainView) {
 fn member_row(html: &mut String, member: &Member) {
     let name = member.name.as_deref().unwrap_or("–");
     let state = if member.alive {
-        "<span class=ok>alive</span>".to_owned()
+        let joining = if member.counts { "" } else { ", joining: it does not count yet" };
+        format!("<span class=ok>alive</span>{joining}")
     } else {
         format!("<span class=bad>silent for {} s</span>", member.silent_ms / 1_000)
     };
@@ -129,51 +129,20 @@ fn member_row(html: &mut String, member: &Member) {
 }
 
 /// Why what is not final is not, and what helps.
-fn agreement(view: &ChainView, committed: u64) -> String {
-    let silent: Vec<String> = view
-        .members
-        .iter()
-        .filter(|member| !member.alive)
-        .map(|m| m.worker_id.to_string())
-        .collect();
-    let alive = view.members.len().saturating_sub(silent.len());
-    if view.members.is_empty() {
-        "no worker takes part yet".to_owned()
-    } else if alive < view.quorum {
-        format!(
-            "waits: {alive} of {} workers are alive, {} are needed; missing: {}. On their machines: block-chain-worker status",
-            view.members.len(),
-            view.quorum,
-            silent.join(", ")
-        )
-    } else if view.final_size < committed {
-        format!(
-            "waits for cosignatures: {} are needed; missing: {}. On their machines: block-chain-worker status",
-            view.quorum,
-            without_cosignature(view).join(", ")
-        )
-    } else {
-        format!(
-            "{} of {} workers make a majority; nothing waits",
-            view.quorum,
-            view.members.len()
-        )
-    }
-}
-
-fn without_cosignature(view: &ChainView) -> Vec<String> {
-    let note = view
-        .checkpoint
-        .as_ref()
-        .and_then(|checkpoint| SignedNote::parse(&checkpoint.note).ok());
-    let has_cosigned = |member: &&Member| {
-        let name = witness_name(&member.public_key);
-        note.as_ref()
-            .is_some_and(|note| note.signatures().iter().any(|line| line.name == name))
+fn agreement(view: &ChainView) -> String {
+    let head = view.members.iter().map(|member| member.height).max();
+    let Some(waits) = waiting(view, head.unwrap_or_default()) else {
+        let counting = view.members.iter().filter(|member| member.counts).count();
+        return format!("{} of {counting} workers make a majority; nothing waits", view.quorum);
     };
-    let missing = view.members.iter().filter(|member| !has_cosigned(member));
-    let named = |m: &Member| m.name.clone().unwrap_or_else(|| m.worker_id.to_string());
-    missing.map(named).collect()
+    let missing: Vec<String> = waits.missing.iter().map(MissingWorker::describe).collect();
+    let missing = if missing.is_empty() {
+        String::new()
+    } else {
+        format!("; missing: {}", missing.join(", "))
+    };
+    let hint = waits.hint.map(|hint| format!(". {hint}")).unwrap_or_default();
+    format!("{}{missing}{hint}", waits.reason)
 }
 
 fn blocks(size: u64) -> String {

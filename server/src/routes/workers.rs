@@ -5,8 +5,8 @@ use crate::error::ServiceError;
 use actix_web::web::{Data, Json, Path, Query};
 use actix_web::{HttpRequest, get, post};
 use block_chain_common::coordinator_api::{
-    ChainInfo, ChainView, Challenge, CheckpointPage, CheckpointView, CommitAnswer, CommitRequest,
-    CosignRequest, Heartbeat, LeaveRequest, Left, RegisterRequest, Registration,
+    ChainInfo, ChainView, Challenge, CheckpointPage, CheckpointView, Claim, ClaimTaken, CommitAnswer,
+    CommitRequest, CosignRequest, Heartbeat, LeaveRequest, Left, RegisterRequest, Registration,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -19,6 +19,8 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
         .service(register)
         .service(heartbeat)
         .service(leave)
+        .service(claim)
+        .service(recoveries)
         .service(chains)
         .service(chain)
         .service(chain_view)
@@ -92,6 +94,40 @@ async fn leave(
         service.leave(&who, &body.chain, now())
     });
     Ok(Json(left.await?))
+}
+
+/// The worker shows what the coordinator does not know any more
+#[utoipa::path(
+    tag = "workers",
+    params(("id" = Uuid, Path, description = "the worker's id")),
+    security(("worker_token" = [])),
+    responses((status = 200, description = "it is kept until an operator recovers the coordinator", body = ClaimTaken), ServiceError)
+)]
+#[post("/v1/workers/{id}/claim")]
+async fn claim(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<Uuid>,
+    Json(body): Json<Claim>,
+) -> Answer<ClaimTaken> {
+    let token = bearer(&request);
+    let taken = call(&state, move |service| {
+        let who = service.authenticate(Some(*id), token.as_deref())?;
+        service.claim(&who, &body, now())
+    });
+    Ok(Json(taken.await?))
+}
+
+/// What operators had this coordinator recover: signed statements, oldest first
+#[utoipa::path(
+    tag = "chains",
+    params(("name" = String, Path, description = "the chain's name", example = "main")),
+    responses((status = 200, description = "signed notes", body = Vec<String>), ServiceError)
+)]
+#[get("/v1/chains/{name}/recoveries")]
+async fn recoveries(state: Data<State>, name: Path<String>) -> Answer<Vec<String>> {
+    let found = call(&state, move |service| service.recoveries(&name));
+    Ok(Json(found.await?))
 }
 
 /// All chains

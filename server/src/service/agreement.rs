@@ -1,11 +1,12 @@
 //! Commitment by compare-and-set, and finality by cosignatures: rules AGR-3 to AGR-7.
 
-use super::membership::Capability;
+use super::membership::{Capability, let_count};
+use super::recovery::check_not_behind;
 use super::view::{checkpoint_view, member_keys};
 use super::{Service, chain_id, chain_row, from_sql, to_sql};
 use crate::error::ServiceError;
 use crate::store::{ChainRow, CheckpointRow, CosignatureRow, StoreError, Tx};
-use block_chain_common::agreement::{Acknowledgement, majority};
+use block_chain_common::agreement::{Acknowledgement, SafetyRule, majority};
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
 use block_chain_common::codec::decode;
 use block_chain_common::coordinator_api::{
@@ -56,7 +57,8 @@ impl Service {
             let chain = chain_row(tx, chain)?;
             let keys = member_keys(tx, &chain.name)?;
             let current = Term::new(from_sql(chain.term));
-            if chain.leader != Some(who.worker.to_string()) || request.term != current {
+            let leads = chain.leader == Some(who.worker.to_string()) && request.term == current;
+            if !leads && self.keeps(SafetyRule::Term) {
                 return Err(ServiceError::StaleTerm {
                     found: request.term,
                     current,
@@ -68,15 +70,26 @@ impl Service {
                 // The answer to an earlier, equal request was lost.
                 return Ok((checkpoint_view(tx, same, &keys, chain.final_size)?, Vec::new()));
             }
-            check_follows(last.as_ref(), request)?;
-            check_quorum(&acknowledged, &keys, id, request)?;
+            check_not_behind(tx, &chain.name)?;
+            if self.keeps(SafetyRule::Follows) {
+                check_follows(last.as_ref(), request)?;
+            }
+            if self.keeps(SafetyRule::Majority) {
+                check_quorum(&acknowledged, &keys, id, request)?;
+            }
             let row = self.sign_checkpoint(&chain.name, id, request)?;
             tx.add_checkpoint(&row)?;
-            let event = Event::Committed {
+            let mut events = vec![Event::Committed {
                 chain: chain.name.clone(),
                 size: request.size,
-            };
-            Ok((checkpoint_view(tx, &row, &keys, chain.final_size)?, vec![event]))
+            }];
+            // Counts from the next checkpoint on.
+            if let_count(tx, &chain.name, last.as_ref())? {
+                events.push(Event::Members {
+                    chain: chain.name.clone(),
+                });
+            }
+            Ok((checkpoint_view(tx, &row, &keys, chain.final_size)?, events))
         })?;
         self.tell(events);
         Ok(CommitAnswer { checkpoint: view })
@@ -135,7 +148,8 @@ impl Service {
         let (view, events) = self.store.transaction(|tx| {
             let chain = chain_row(tx, chain)?;
             let keys = member_keys(tx, &chain.name)?;
-            if !keys.contains(&key) {
+            let members = tx.members(&chain.name)?;
+            if !members.iter().any(|(member, _)| member.worker == who.worker.to_string()) {
                 return Err(ServiceError::UnknownWorker {
                     id: who.worker,
                     chain: chain.name,

@@ -1,6 +1,7 @@
 //! Who leads: elected in the transaction that increments the term.
 
 use super::agreement::finalise_last;
+use super::membership::{counting, next_to_count};
 use super::{Service, chain_row, from_sql, to_sql};
 use crate::error::ServiceError;
 use crate::store::{MemberRow, Tx};
@@ -65,13 +66,18 @@ impl Service {
             let heard = from_sql(member.last_seen_ms).max(awake_since);
             now.get().saturating_sub(heard)
         };
-        let longest = members
-            .iter()
-            .map(|(member, _)| member)
-            .max_by_key(|member| silent_ms(member));
-        if let Some(member) = longest.filter(|member| silent_ms(member) > self.settings.evict_after_ms)
-            && members.len() > 1
-        {
+        // The last one that counts goes only where another takes its place, which holds all that is committed.
+        let is_last = |member: &MemberRow| member.counts != 0 && counting(&members) == 1;
+        let last = tx.last_checkpoint(chain)?;
+        let successor = next_to_count(&members, last.as_ref());
+        let silent = members.iter().map(|(member, _)| member).filter(|member| {
+            silent_ms(member) > self.settings.evict_after_ms && (!is_last(member) || successor.is_some())
+        });
+        let longest = silent.max_by_key(|member| silent_ms(member));
+        if let Some(member) = longest.filter(|_| members.len() > 1) {
+            if is_last(member) && let Some(successor) = successor {
+                tx.put_member(&MemberRow { counts: 1, ..successor.clone() })?;
+            }
             tracing::warn!(
                 worker = member.worker,
                 chain,
@@ -115,7 +121,7 @@ impl Service {
             .map_or(0, |checkpoint| checkpoint.size.saturating_sub(1));
         let able = members
             .iter()
-            .filter(|member| self.is_alive(member, now) && member.committed >= last);
+            .filter(|member| member.counts != 0 && self.is_alive(member, now) && member.committed >= last);
         let best = able.max_by_key(|member| (member.height, Reverse((member.joined, member.worker.clone()))));
         match best {
             Some(member) => {

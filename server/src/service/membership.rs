@@ -3,7 +3,8 @@
 use super::agreement::finalise_last;
 use super::{Service, chain_row, from_sql, random_hex, to_sql};
 use crate::error::ServiceError;
-use crate::store::{ChainRow, MemberRow, Tx, WorkerRow};
+use crate::store::{ChainRow, CheckpointRow, MemberRow, Tx, WorkerRow};
+use block_chain_common::agreement::SafetyRule;
 use block_chain_common::coordinator_api::{
     API_VERSION, ChainView, Challenge, Event, Heartbeat, Left, RegisterRequest, Registration,
     registration_bytes,
@@ -95,7 +96,6 @@ impl Service {
             check_name(name).map_err(|error| ServiceError::Malformed(error.to_string()))?;
         }
         check_addresses(&request.addresses, request.api.as_deref())?;
-        self.check_join_token(request.token.as_deref())?;
         let signed = registration_bytes(&request.challenge, &request.chain, &request.public_key);
         if request.public_key.verify(&signed, &request.signature).is_err() {
             return Err(ServiceError::Challenge(
@@ -115,7 +115,12 @@ impl Service {
                 ));
             }
             let chain = chain_row(tx, &request.chain)?;
-            let id = match tx.worker_of_key(&key)? {
+            let known = tx.worker_of_key(&key)?;
+            if known.is_none() {
+                // A key that was let in once has signed the challenge: a worker whose own token is lost is no stranger.
+                self.check_join_token(request.token.as_deref())?;
+            }
+            let id = match known {
                 Some(worker) => {
                     let name = request.name.clone().or(worker.name);
                     tx.set_worker(&worker.id, name.as_deref(), &token_hash)?;
@@ -237,6 +242,7 @@ impl Service {
                 height: 0,
                 head: BlockHash::ZERO.to_string(),
                 committed: 0,
+                counts: counts_at_once(tx, &chain.name)?,
             },
         };
         member.last_seen_ms = to_sql(now.get());
@@ -298,7 +304,8 @@ impl Service {
                 .last_checkpoint(&chain.name)?
                 .map_or(0, |last| from_sql(last.size));
             let term = from_sql(chain.term);
-            if beat.checkpoint_size > size || beat.term.get() > term {
+            let ahead = beat.checkpoint_size > size || beat.term.get() > term;
+            if ahead && self.keeps(SafetyRule::Backwards) {
                 let (worker_term, worker_size) = (beat.term.get(), beat.checkpoint_size);
                 return Err(ServiceError::Behind {
                     worker_term,
@@ -323,9 +330,14 @@ impl Service {
                     chain: chain.name.clone(),
                 });
             }
+            let counts = match &known {
+                Some(known) => known.counts,
+                None => counts_at_once(tx, &chain.name)?,
+            };
             tx.put_member(&MemberRow {
                 chain: chain.name.clone(),
                 worker: id,
+                counts,
                 joined: known.map_or(to_sql(now.get()), |known| known.joined),
                 addresses,
                 api: beat.api.clone(),
@@ -350,6 +362,10 @@ impl Service {
         let (left, events) = self.store.transaction(|tx| {
             let chain = chain_row(tx, chain)?;
             let left = tx.remove_member(&chain.name, &who.worker.to_string())?;
+            if counting(&tx.members(&chain.name)?) == 0 {
+                let last = tx.last_checkpoint(&chain.name)?;
+                let_count(tx, &chain.name, last.as_ref())?;
+            }
             let mut events = vec![Event::Members {
                 chain: chain.name.clone(),
             }];
@@ -370,6 +386,44 @@ impl Service {
             (Some(_), Some(_)) => Err(ServiceError::JoinToken("wrong")),
         }
     }
+}
+
+/// Members that count in the quorum.
+pub(super) fn counting(members: &[(MemberRow, WorkerRow)]) -> usize {
+    members.iter().filter(|(member, _)| member.counts != 0).count()
+}
+
+/// Whether a member that joins now counts at once: nothing is committed that it could lack.
+fn counts_at_once(tx: &mut dyn Tx, chain: &str) -> Result<i64, ServiceError> {
+    Ok(i64::from(tx.last_checkpoint(chain)?.is_none()))
+}
+
+/// The longest waiting member that does not count yet and holds a checkpoint.
+pub(super) fn next_to_count<'a>(
+    members: &'a [(MemberRow, WorkerRow)],
+    held: Option<&CheckpointRow>,
+) -> Option<&'a MemberRow> {
+    let height = held.map_or(0, |checkpoint| checkpoint.size.saturating_sub(1));
+    let waiting = |member: &&MemberRow| member.counts == 0 && member.committed >= height;
+    members.iter().map(|(member, _)| member).find(waiting)
+}
+
+/// Lets one more member count, so that majorities before and after share a member. Gives whether there was one.
+pub(super) fn let_count(
+    tx: &mut dyn Tx,
+    chain: &str,
+    held: Option<&CheckpointRow>,
+) -> Result<bool, ServiceError> {
+    let members = tx.members(chain)?;
+    let Some(member) = next_to_count(&members, held) else {
+        return Ok(false);
+    };
+    tracing::info!(worker = member.worker, chain, "a worker counts in the quorum from now on");
+    tx.put_member(&MemberRow {
+        counts: 1,
+        ..member.clone()
+    })?;
+    Ok(true)
 }
 
 pub(super) fn parse_id(id: &str) -> Result<Uuid, ServiceError> {

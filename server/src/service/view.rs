@@ -48,7 +48,8 @@ impl Service {
             term,
             since: Timestamp::new(from_sql(chain.leader_since_ms)),
         });
-        let keys: Vec<PublicKey> = members.iter().map(|member| member.public_key).collect();
+        let counting = members.iter().filter(|member| member.counts);
+        let keys: Vec<PublicKey> = counting.map(|member| member.public_key).collect();
         let checkpoint = match tx.last_checkpoint(&chain.name)? {
             Some(row) => Some(checkpoint_view(tx, &row, &keys, chain.final_size)?),
             None => None,
@@ -58,7 +59,7 @@ impl Service {
             chain: chain.name.clone(),
             term,
             leader,
-            quorum: majority(members.len()),
+            quorum: majority(keys.len()),
             members,
             checkpoint,
             final_size: from_sql(chain.final_size),
@@ -111,14 +112,17 @@ impl Service {
             height: Height::new(from_sql(member.height)),
             head: member.head.parse().or(Err(damaged("the head")))?,
             committed: Height::new(from_sql(member.committed)),
+            counts: member.counts != 0,
         })
     }
 }
 
+/// The keys of the members that count.
 pub(super) fn member_keys(tx: &mut dyn Tx, chain: &str) -> Result<Vec<PublicKey>, ServiceError> {
     let members = tx.members(chain)?;
     Ok(members
         .iter()
+        .filter(|(member, _)| member.counts != 0)
         .filter_map(|(_, worker)| worker.public_key.as_deref()?.parse().ok())
         .collect())
 }

@@ -1,7 +1,11 @@
 //! The queries, once for both backends.
 
-use super::rows::{ChainRow, CheckpointRow, CosignatureRow, MemberRow, WorkerRow};
-use super::schema::{chains, challenges, checkpoints, cosignatures, members, settings, workers};
+use super::rows::{
+    ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, RecoveryRow, WorkerRow,
+};
+use super::schema::{
+    chains, challenges, checkpoints, claims, cosignatures, members, recoveries, settings, workers,
+};
 use super::{PgConnection, StoreError, Tx};
 use diesel::prelude::*;
 
@@ -20,6 +24,16 @@ macro_rules! queries {
                 let row = (settings::name.eq(name), settings::value.eq(value));
                 diesel::insert_into(settings::table)
                     .values(row)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn set_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError> {
+                diesel::insert_into(settings::table)
+                    .values((settings::name.eq(name), settings::value.eq(value)))
+                    .on_conflict(settings::name)
+                    .do_update()
+                    .set(settings::value.eq(value))
                     .execute(self)?;
                 Ok(())
             }
@@ -217,6 +231,44 @@ macro_rules! queries {
                         cosignatures::public_key,
                     ))
                     .do_nothing()
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn claims(&mut self, chain: &str) -> Result<Vec<ClaimRow>, StoreError> {
+                let all = claims::table.filter(claims::chain.eq(chain));
+                Ok(all
+                    .order(claims::worker)
+                    .select(ClaimRow::as_select())
+                    .load(self)?)
+            }
+
+            fn put_claim(&mut self, claim: &ClaimRow) -> Result<(), StoreError> {
+                diesel::insert_into(claims::table)
+                    .values(claim)
+                    .on_conflict((claims::chain, claims::worker))
+                    .do_update()
+                    .set(claim)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn remove_claims(&mut self, chain: &str) -> Result<(), StoreError> {
+                diesel::delete(claims::table.filter(claims::chain.eq(chain))).execute(self)?;
+                Ok(())
+            }
+
+            fn recoveries(&mut self, chain: &str) -> Result<Vec<RecoveryRow>, StoreError> {
+                let all = recoveries::table.filter(recoveries::chain.eq(chain));
+                Ok(all
+                    .order(recoveries::at_ms)
+                    .select(RecoveryRow::as_select())
+                    .load(self)?)
+            }
+
+            fn add_recovery(&mut self, recovery: &RecoveryRow) -> Result<(), StoreError> {
+                diesel::insert_into(recoveries::table)
+                    .values(recovery)
                     .execute(self)?;
                 Ok(())
             }

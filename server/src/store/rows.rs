@@ -1,6 +1,6 @@
 //! Rows, as they are stored. Numbers are signed because SQL's are; the service converts and checks them.
 
-use super::schema::{chains, checkpoints, cosignatures, members, workers};
+use super::schema::{chains, checkpoints, claims, cosignatures, members, recoveries, workers};
 use diesel::{AsChangeset, Insertable, Queryable, Selectable};
 
 /// A chain.
@@ -61,6 +61,8 @@ pub struct MemberRow {
     pub head: String,
     /// The last committed height that it holds.
     pub committed: i64,
+    /// Whether it counts in the quorum: 1; one that has joined and holds less than is committed: 0.
+    pub counts: i64,
 }
 
 /// A checkpoint.
@@ -91,4 +93,34 @@ pub struct CosignatureRow {
     pub public_key: String,
     /// Key id and signature, in hex.
     pub line: String,
+}
+
+/// What a worker has shown that this coordinator does not know (any more).
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = claims)]
+pub struct ClaimRow {
+    /// The chain.
+    pub chain: String,
+    /// Who shows it.
+    pub worker: String,
+    /// The highest term that it has seen, by its own word.
+    pub term: i64,
+    /// Blocks that its checkpoint covers; 0 where it shows none.
+    pub size: i64,
+    /// The checkpoint, signed by this coordinator; empty where it shows none.
+    pub note: String,
+    /// When.
+    pub claimed_ms: i64,
+}
+
+/// A recovery that was made.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = recoveries)]
+pub struct RecoveryRow {
+    /// The chain.
+    pub chain: String,
+    /// When.
+    pub at_ms: i64,
+    /// The statement, signed by the coordinator.
+    pub note: String,
 }

@@ -37,6 +37,7 @@ diesel::table! {
         height -> BigInt,
         head -> Text,
         committed -> BigInt,
+        counts -> BigInt,
     }
 }
 diesel::table! {
@@ -44,5 +45,18 @@ diesel::table! {
 }
 diesel::table! {
     cosignatures (chain, size, public_key) { chain -> Text, size -> BigInt, public_key -> Text, line -> Text, }
+}
+diesel::table! {
+    claims (chain, worker) {
+        chain -> Text,
+        worker -> Text,
+        term -> BigInt,
+        size -> BigInt,
+        note -> Text,
+        claimed_ms -> BigInt,
+    }
+}
+diesel::table! {
+    recoveries (chain, at_ms) { chain -> Text, at_ms -> BigInt, note -> Text, }
 }
 diesel::allow_tables_to_appear_in_same_query!(members, workers);

@@ -1,9 +1,11 @@
 //! Nodes and the coordinator: what arrives there, what it answers, and what it is like where a rule is left out.
 
-use super::{BEGINNING, ToCoordinator, What, Without, World};
-use block_chain_common::agreement::Acknowledgement;
-use block_chain_common::codec::{decode, encode};
-use block_chain_common::coordinator_api::{ChainView, CommitAnswer, CommitRequest, CosignRequest, Heartbeat};
+use super::{BEGINNING, ToCoordinator, What, World};
+use crate::disk::Tables;
+use block_chain_common::agreement::{Acknowledgement, majority};
+use block_chain_common::coordinator_api::{ChainView, Claim, ClaimedCheckpoint, CosignRequest, Heartbeat};
+use block_chain_common::hash::{BlockHash, Root};
+use block_chain_common::history::prove_consistency;
 use block_chain_common::keys::PublicKey;
 use block_chain_common::quantity::{Height, Timestamp};
 use block_chain_server::error::ServiceError;
@@ -31,44 +33,6 @@ impl World {
             self.send(number, leader, Message::Acknowledge(signed));
         }
         Ok(())
-    }
-
-    /// The same request as the coordinator would take it if it asked for no term: by its leader, in its term.
-    pub(super) fn as_of_now(
-        &self,
-        request: &CommitRequest,
-        view: &ChainView,
-    ) -> (CommitRequest, Option<usize>) {
-        let leader = view.leader.as_ref().map(|leader| leader.public_key);
-        let number = self
-            .nodes
-            .iter()
-            .position(|node| Some(node.key.public_key()) == leader);
-        let height = Height::new(request.size.saturating_sub(1));
-        let asked = request
-            .acknowledgements
-            .iter()
-            .filter_map(|text| hex::decode(text).ok());
-        let asked = asked.filter_map(|bytes| decode::<Acknowledgement>(&bytes).ok());
-        let again = asked.filter_map(|ack| {
-            let node = self
-                .nodes
-                .iter()
-                .find(|node| node.key.public_key() == ack.worker)?;
-            let held = (height, request.block, request.root);
-            Some(hex::encode(encode(&Acknowledgement::sign(
-                ack.chain, view.term, held, &node.key,
-            ))))
-        });
-        let acknowledgements = again.collect();
-        (
-            CommitRequest {
-                term: view.term,
-                acknowledgements,
-                ..request.clone()
-            },
-            number,
-        )
     }
 
     pub(super) fn ask(&mut self, number: usize, request: ToCoordinator) {
@@ -106,44 +70,42 @@ impl World {
                     addresses: Vec::new(),
                     api: None,
                 };
-                let view = service.heartbeat(&node.worker, &beat, now);
-                Event::View(Box::new(view.map_err(|error| format!("node {number}: {error}"))?))
-            }
-            ToCoordinator::Commit(commit) => match self.commit(service, number, commit, now)? {
-                Ok(answer) => {
-                    let view = service.view("main", now).map_err(|error| error.to_string())?;
-                    let leader = view.leader.as_ref().map(|leader| leader.public_key);
-                    if leader != Some(node.key.public_key()) {
-                        return Err(format!(
-                            "node {number} commits, and does not lead in term {}",
-                            view.term
-                        ));
+                match service.heartbeat(&node.worker, &beat, now) {
+                    Ok(view) => Event::View(Box::new(view)),
+                    // As the node's link: it shows the coordinator what it lacks.
+                    Err(ServiceError::Behind { size, .. }) => {
+                        let claimed = self.claim(service, number, size, now)?;
+                        self.tell(|| format!("node {number} shows the coordinator more: {claimed}"));
+                        return Ok(());
                     }
-                    let holds = |key: &PublicKey| {
-                        let held = self.nodes.iter().find(|node| node.key.public_key() == *key);
-                        held.is_some_and(|node| node.disk.durable().holds(&commit.block))
-                    };
-                    let holders = view
-                        .members
-                        .iter()
-                        .filter(|member| holds(&member.public_key))
-                        .count();
-                    let counts = (holders, view.members.len());
-                    self.promises.committed((commit.size, commit.block), counts)?;
-                    self.tell(|| format!("the coordinator commits {} blocks for node {number}", commit.size));
-                    Event::Committed(CommitOutcome::Done(answer.checkpoint))
+                    Err(error) => return Err(format!("node {number}: {error}")),
                 }
-                Err(error) => {
-                    self.tell(|| format!("the coordinator refuses node {number}: {error}"));
-                    Event::Committed(CommitOutcome::Refused("refused".to_owned(), error.to_string()))
+            }
+            ToCoordinator::Commit(commit) => {
+                let before = service.view("main", now).map_err(|error| error.to_string())?;
+                match service.commit(&node.worker, "main", commit) {
+                    Ok(answer) => {
+                        let (size, key) = (commit.size, node.key.public_key());
+                        self.check_committed(&before, &key, (size, commit.block))?;
+                        self.tell(|| format!("the coordinator commits {size} blocks for node {number}"));
+                        Event::Committed(CommitOutcome::Done(answer.checkpoint))
+                    }
+                    Err(error) => {
+                        self.tell(|| format!("the coordinator refuses node {number}: {error}"));
+                        Event::Committed(CommitOutcome::Refused("refused".to_owned(), error.to_string()))
+                    }
                 }
-            },
+            }
             ToCoordinator::Cosign(size, note) => {
                 let request = CosignRequest {
                     size: *size,
                     note: note.clone(),
                 };
                 let answer = service.cosign(&node.worker, "main", &request);
+                if answer.as_ref().is_ok_and(|view| view.is_final) {
+                    let view = service.view("main", now).map_err(|error| error.to_string())?;
+                    self.check_final(&view, *size)?;
+                }
                 Event::Cosigned(answer.ok())
             }
         };
@@ -156,28 +118,68 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn commit(
-        &self,
-        service: &Service,
-        number: usize,
-        request: &CommitRequest,
-        now: Timestamp,
-    ) -> Result<Result<CommitAnswer, ServiceError>, String> {
-        let Some(node) = self.nodes.get(number) else {
-            return Err("no such node".to_owned());
-        };
-        let answer = service.commit(&node.worker, "main", request);
-        if self.options.without != Some(Without::Term)
-            || !matches!(answer, Err(ServiceError::StaleTerm { .. }))
-        {
-            return Ok(answer);
+    /// What the coordinator has committed: by its leader, held on disk by a majority of those that counted then.
+    fn check_committed(
+        &mut self,
+        before: &ChainView,
+        by: &PublicKey,
+        (size, block): (u64, BlockHash),
+    ) -> Result<(), String> {
+        let leader = before.leader.as_ref().map(|leader| leader.public_key);
+        if leader != Some(*by) {
+            return Err(format!("{by} commits, and does not lead in term {}", before.term));
         }
-        let view = service.view("main", now).map_err(|error| error.to_string())?;
-        let (request, leader) = self.as_of_now(request, &view);
-        Ok(match leader.and_then(|leader| self.nodes.get(leader)) {
-            Some(leader) => service.commit(&leader.worker, "main", &request),
-            None => answer,
-        })
+        let counts = self.holders(before, |tables| tables.holds(&block));
+        self.promises.committed((size, block), counts)
+    }
+
+    /// What is final is known to a majority, on disk.
+    fn check_final(&self, view: &ChainView, size: u64) -> Result<(), String> {
+        let (holders, members) = self.holders(view, |tables| tables.committed_size() >= size);
+        if holders >= majority(members) {
+            return Ok(());
+        }
+        Err(format!(
+            "{size} blocks are final, and of {members} members {holders} know on disk that they are committed"
+        ))
+    }
+
+    /// Of how many members that count this holds on disk, and how many count.
+    fn holders(&self, view: &ChainView, holds: impl Fn(&Tables) -> bool) -> (usize, usize) {
+        let counting = view.members.iter().filter(|member| member.counts);
+        let holds = |key: &PublicKey| {
+            let node = self.nodes.iter().find(|node| node.key.public_key() == *key);
+            node.is_some_and(|node| holds(node.disk.durable()))
+        };
+        let holders = counting.clone().filter(|member| holds(&member.public_key)).count();
+        (holders, counting.count())
+    }
+
+    fn claim(&self, service: &Service, number: usize, old_size: u64, now: Timestamp) -> Result<String, String> {
+        let node = self.nodes.get(number).ok_or("no such node")?;
+        let tables = node.disk.visible();
+        let size = tables.committed_size();
+        let checkpoint = match tables.committed_note().filter(|_| size > old_size) {
+            Some(note) => {
+                let proof = prove_consistency(old_size, size, &node.disk);
+                let proof = proof.map_err(|error| error.to_string())?;
+                Some(ClaimedCheckpoint {
+                    note,
+                    old_size,
+                    consistency: proof.into_iter().map(Root::from_bytes).collect(),
+                })
+            }
+            None => None,
+        };
+        let claim = Claim {
+            chain: "main".to_owned(),
+            term: tables.term(),
+            checkpoint,
+        };
+        match service.claim(&node.worker, &claim, now) {
+            Ok(taken) => Ok(format!("{:?}", taken.behind_by)),
+            Err(error) => Err(format!("node {number}'s claim: {error}")),
+        }
     }
 
     pub(super) fn unanswered(

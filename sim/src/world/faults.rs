@@ -1,10 +1,14 @@
 //! What fails, for how long, and how it is mended.
 
-use super::{Fault, What, World, start_service};
-use block_chain_common::quantity::Height;
+use super::{BEGINNING, Fault, What, World};
+use block_chain_common::quantity::{Height, Timestamp};
+use block_chain_server::error::ServiceError;
 use block_chain_worker::machine::Event;
 use rand::Rng as _;
 use std::collections::BTreeSet;
+
+/// Between the beginnings of races that go on for a while.
+const RACE_MS: usize = 600;
 
 impl World {
     pub(super) fn end_faults(&mut self) -> Result<(), String> {
@@ -14,7 +18,7 @@ impl World {
         self.deaf.clear();
         self.loss_percent = 0;
         if self.service.is_none() {
-            self.service = Some(start_service(self.folder.path().join("db"))?);
+            self.start_coordinator()?;
         }
         for number in 0..self.nodes.len() {
             if let Some(node) = self.nodes.get_mut(number) {
@@ -35,7 +39,7 @@ impl World {
         self.faults = self.faults.saturating_add(1);
         let node = self.rng.random_range(0..self.nodes.len());
         let long = self.rng.random_range(100..15_000);
-        match self.rng.random_range(0..12_u32) {
+        match self.rng.random_range(0..15_u32) {
             0 | 1 => {
                 let one_way = self.percent(30);
                 let side: Vec<bool> = (0..self.nodes.len()).map(|_| self.rng.random()).collect();
@@ -51,9 +55,17 @@ impl World {
             }
             2 | 3 => {
                 let requests = self.percent(50);
-                self.tell(|| format!("node {node} and the coordinator do not hear each other for {long} ms"));
-                self.deaf.insert((node, requests));
-                self.later(long, What::Heal(Fault::Unreachable(node, requests)));
+                let all = self.percent(25);
+                self.tell(|| {
+                    let who = if all { "all nodes".to_owned() } else { format!("node {node}") };
+                    let what = if requests { "requests to" } else { "answers of" };
+                    format!("{what} the coordinator are lost for {who}, {long} ms")
+                });
+                let from = if all { 0..self.nodes.len() } else { node..node.saturating_add(1) };
+                for node in from {
+                    self.deaf.insert((node, requests));
+                    self.later(long, What::Heal(Fault::Unreachable(node, requests)));
+                }
             }
             4 | 5 => self.crash(node, long)?,
             6 => {
@@ -82,15 +94,101 @@ impl World {
                 self.loss_percent = self.loss_percent.saturating_add(lost);
                 self.later(long, What::Heal(Fault::Loss(lost)));
             }
-            10 => {
-                let token = self.next;
-                if self.woken_at(node).is_none() {
-                    self.step(node, Event::Mine(token))?;
+            10 => self.copy_coordinator()?,
+            11 => self.restore_coordinator()?,
+            12 => self.race()?,
+            13 => {
+                // Nobody hears what is committed, while blocks are found on all sides.
+                self.tell(|| format!("miners race for {long} ms, and no answer of the coordinator comes through"));
+                for node in 0..self.nodes.len() {
+                    self.deaf.insert((node, false));
+                    self.later(long, What::Heal(Fault::Unreachable(node, false)));
+                }
+                for after in (0..long).step_by(RACE_MS) {
+                    self.later(after, What::Race);
                 }
             }
             _ => self.flip(node),
         }
         Ok(())
+    }
+
+    /// Nodes look for a block at the same time.
+    pub(super) fn race(&mut self) -> Result<(), String> {
+        for number in 0..self.nodes.len() {
+            let token = self.next;
+            if self.percent(60) && self.woken_at(number).is_none() {
+                self.step(number, Event::Mine(token))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody takes a backup of the coordinator's database.
+    fn copy_coordinator(&mut self) -> Result<(), String> {
+        if self.service.take().is_none() {
+            return Ok(());
+        }
+        let (database, copy) = self.databases();
+        std::fs::copy(database, copy).map_err(|error| error.to_string())?;
+        self.copied = true;
+        self.tell(|| "the coordinator's database is copied".to_owned());
+        self.start_coordinator()
+    }
+
+    /// Somebody puts the backup in place of the database. What the lost one alone knew to be committed nobody was told; so it
+    /// is not done while less than all know what is committed: only finality outlives the loss of the coordinator.
+    fn restore_coordinator(&mut self) -> Result<(), String> {
+        let all_know = {
+            let mut sizes = self.nodes.iter().map(|node| node.disk.durable().committed_size());
+            let last = self.promises.height().saturating_add(1);
+            sizes.all(|size| size >= last)
+        };
+        if !self.copied || !all_know || self.service.take().is_none() {
+            return Ok(());
+        }
+        let (database, copy) = self.databases();
+        for side in ["-wal", "-shm"] {
+            let mut path = database.clone().into_os_string();
+            path.push(side);
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
+                _ => {}
+            }
+        }
+        std::fs::copy(copy, database).map_err(|error| error.to_string())?;
+        self.tell(|| "the coordinator is restored from an old copy".to_owned());
+        let after = self.rng.random_range(1_000..15_000);
+        self.later(after, What::Recover);
+        self.start_coordinator()
+    }
+
+    fn databases(&self) -> (std::path::PathBuf, std::path::PathBuf) {
+        let folder = self.folder.path();
+        (folder.join("db"), folder.join("copy"))
+    }
+
+    /// Once everybody was heard, and where somebody shows something; else again a little later.
+    pub(super) fn recover(&mut self) -> Result<(), String> {
+        let now = Timestamp::new(BEGINNING.saturating_add(self.now));
+        let outcome = match &self.service {
+            Some(service) => service.recover("main", false, now),
+            None => Err(ServiceError::Busy("it is down".to_owned())),
+        };
+        match outcome {
+            Ok(plan) => {
+                self.tell(|| format!("the coordinator is recovered: {:?}", plan.recovery));
+                Ok(())
+            }
+            Err(ServiceError::Contradiction { size }) => {
+                Err(format!("two checkpoints of {size} blocks are shown"))
+            }
+            Err(error) => {
+                self.tell(|| format!("no recovery: {error}"));
+                self.later(3_000, What::Recover);
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn crash(&mut self, number: usize, long: u64) -> Result<(), String> {

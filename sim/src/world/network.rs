@@ -36,7 +36,7 @@ impl World {
         if self.percent(self.loss_percent) {
             return;
         }
-        let late = if self.percent(3) { 2_000 } else { 40 };
+        let late = if self.percent(3) { 2_000 } else { self.latency_ms };
         if self.percent(if self.faults_over { 0 } else { 2 }) {
             let after = self.rng.random_range(1..late);
             self.later(after, What::Deliver(from, to, message.clone()));

@@ -186,6 +186,20 @@ fn overview(html: &mut String, status: &NodeStatus) {
                 escape(hint)
             ),
         );
+        for missing in &waiting.missing {
+            let told = escape(&missing.describe());
+            push(html, format_args!("<dd class=waits>{told}"));
+        }
+    }
+    if let Some(stopped) = &status.stopped {
+        push(
+            html,
+            format_args!(
+                "<dt>Stopped<dd class=bad>the coordinator contradicts itself: {}. This worker agrees to nothing more; both statements are in <code>{}</code>",
+                escape(&stopped.reason),
+                escape(&stopped.evidence)
+            ),
+        );
     }
     html.push_str("</dl>");
 }

@@ -17,6 +17,7 @@ pub use check::{
 };
 pub use dump::{DumpRequest, DumpStatus, DumpStopped};
 
+use block_chain_common::finality::Waiting;
 use block_chain_common::hash::{BlockHash, ChainId};
 use block_chain_common::keys::{Address, PublicKey};
 use block_chain_common::quantity::{Height, Term, Timestamp};
@@ -77,19 +78,6 @@ pub struct Syncing {
     pub blocks_per_second: u64,
     /// How long it will take at that rate, in milliseconds; nothing before the first block.
     pub remaining_ms: Option<u64>,
-}
-
-/// Why the newest block is not final.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Waiting {
-    /// A sentence for people.
-    pub reason: String,
-    /// Workers that are missing, by id.
-    pub missing: Vec<Uuid>,
-    /// How many are needed.
-    pub needed: usize,
-    /// What to do.
-    pub hint: Option<String>,
 }
 
 /// The node now.
@@ -153,6 +141,17 @@ pub struct NodeStatus {
     pub mining: Option<Mining>,
     /// Why the head is not final, where it is not.
     pub waiting: Option<Waiting>,
+    /// Why this worker agrees to nothing more, where that is so, and the file with the evidence.
+    pub stopped: Option<Stopped>,
+}
+
+/// The coordinator has contradicted itself: this worker agrees to nothing more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Stopped {
+    /// How it contradicts itself.
+    pub reason: String,
+    /// The file with both statements; `verify` judges it.
+    pub evidence: String,
 }
 
 /// Who leads.

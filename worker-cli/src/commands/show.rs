@@ -9,6 +9,7 @@ use crate::client::{ClientError, NodeClient};
 use crate::identity::WorkerFile;
 use crate::node::clock;
 use crate::output::{self, Format, facts, list};
+use block_chain_common::finality::MissingWorker;
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -116,6 +117,15 @@ pub(super) async fn status(node: &NodeClient, format: Format) -> Done {
             .map(|hint| format!("; {hint}"))
             .unwrap_or_default();
         rows.push(("not final", format!("{}{hint}", waiting.reason)));
+        let missing = waiting.missing.iter().map(MissingWorker::describe);
+        rows.extend(missing.map(|missing| ("missing", missing)));
+    }
+    if let Some(stopped) = &now.stopped {
+        let told = format!(
+            "the coordinator contradicts itself: {}; this worker agrees to nothing more. Judge it: block-chain-worker verify {}",
+            stopped.reason, stopped.evidence
+        );
+        rows.push(("stopped", told));
     }
     output::line(&facts(&rows))?;
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! `receipt`, `keys` and `verify`.
 
+mod evidence;
+
 use super::Refusal;
 use super::show::{path_part, shown};
 use crate::api::json::payload_fields;
@@ -8,6 +10,7 @@ use crate::client::NodeClient;
 use crate::identity::{CHAIN_KEYS, WorkerFile};
 use crate::output::{self, Format, facts};
 use block_chain_common::chain_keys::{ChainKeys, MAX_KEYS_BYTES};
+use block_chain_common::evidence::{Evidence, MAX_EVIDENCE_BYTES};
 use block_chain_common::quantity::Timestamp;
 use block_chain_common::receipt::{
     MAX_RECEIPT_BYTES, Receipt, ReceiptError, Standing, TrustedKeys, Verified,
@@ -97,8 +100,11 @@ pub(super) fn run(
     told: (Option<&Path>, Option<(&str, &str)>),
     format: Format,
 ) -> anyhow::Result<ExitCode> {
-    let text = read(file, MAX_RECEIPT_BYTES)?;
+    let text = read(file, MAX_RECEIPT_BYTES.max(MAX_EVIDENCE_BYTES))?;
     let known = known(global, told)?;
+    if Evidence::is_begun_by(&text) {
+        return evidence::judge(file, &text, known.keys.as_ref(), format);
+    }
     let started = Instant::now();
     let receipt = Receipt::parse(&text).map_err(|error| not_proven(file, &error))?;
     let verified = receipt

@@ -7,10 +7,11 @@ use super::chain::load_frontier;
 use super::sync::later;
 use super::{ChainRead, Effect, Machine, Message, Output, Write};
 use crate::storage::StorageError;
-use block_chain_common::agreement::{Acknowledgement, majority};
+use block_chain_common::agreement::{Acknowledgement, SafetyRule, majority};
 use block_chain_common::checkpoint::{Checkpoint, count_cosignatures, witness_name};
 use block_chain_common::codec::{BoundedBytes, encode};
 use block_chain_common::coordinator_api::{ChainView, CheckpointView, CommitRequest};
+use block_chain_common::evidence::{Evidence, Statement};
 use block_chain_common::hash::{BlockHash, ChainId, Root};
 use block_chain_common::history::{HistoryError, prove_consistency};
 use block_chain_common::keys::PublicKey;
@@ -30,17 +31,6 @@ pub enum CommitOutcome {
     Refused(String, String),
     /// No coordinator answered.
     Unreachable,
-}
-
-/// Two checkpoints of one chain, both signed by its coordinator, that contradict each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evidence {
-    /// The one that this worker has persisted, or what its own chain gives.
-    pub first: String,
-    /// The one that contradicts it.
-    pub second: String,
-    /// How.
-    pub reason: String,
 }
 
 #[derive(Debug)]
@@ -80,6 +70,8 @@ pub(super) struct Agreement {
     /// The size that this worker's cosignature is still to be given for, and when to try again.
     cosign: Option<(u64, Timestamp)>,
     evidence: Option<Evidence>,
+    /// The rule that a simulation leaves out.
+    left_out: Option<SafetyRule>,
 }
 
 impl Agreement {
@@ -89,6 +81,7 @@ impl Agreement {
         committed: Option<String>,
         final_size: u64,
         term: Term,
+        evidence: Option<Evidence>,
     ) -> Self {
         let committed = committed.and_then(|note| Checkpoint::verify(&note, &chain, &coordinator).ok());
         let committed = committed.map(|(checkpoint, note)| Known { checkpoint, note });
@@ -108,8 +101,17 @@ impl Agreement {
             proposal: None,
             asked: None,
             cosign,
-            evidence: None,
+            evidence,
+            left_out: None,
         }
+    }
+
+    pub(super) const fn leave_out(&mut self, rule: SafetyRule) {
+        self.left_out = Some(rule);
+    }
+
+    pub(super) fn keeps(&self, rule: SafetyRule) -> bool {
+        self.left_out != Some(rule)
     }
 
     pub(super) fn committed_size(&self) -> u64 {
@@ -126,7 +128,7 @@ impl Agreement {
 
     /// The block that the coordinator has committed beyond this worker's chain: every branch must hold it.
     pub(super) fn required_block(&self) -> Option<BlockHash> {
-        let pending = self.pending.as_ref()?;
+        let pending = self.pending.as_ref().filter(|_| self.keeps(SafetyRule::Lock))?;
         (pending.checkpoint.size > self.committed_size()).then_some(pending.checkpoint.block)
     }
 
@@ -138,7 +140,13 @@ impl Agreement {
 
     fn members(&self) -> Vec<PublicKey> {
         let members = self.view.iter().flat_map(|view| &view.members);
-        members.map(|member| member.public_key).collect()
+        let counting = members.filter(|member| member.counts);
+        counting.map(|member| member.public_key).collect()
+    }
+
+    /// How many acknowledgements are enough to ask the coordinator.
+    fn needed(&self, members: usize) -> usize {
+        if self.keeps(SafetyRule::Majority) { majority(members) } else { 1 }
     }
 
     fn is_final(&self, note: &SignedNote) -> bool {
@@ -150,7 +158,7 @@ impl Agreement {
 impl Machine {
     /// What the coordinator says: its word counts for leader, term and members; its checkpoint is checked like any other.
     pub(super) fn on_view(&mut self, view: ChainView, now: Timestamp, out: &mut Output) {
-        if view.term < self.agreement.term {
+        if view.term < self.agreement.term && self.agreement.keeps(SafetyRule::Backwards) {
             // A coordinator that went back: it is not followed (AGR-8).
             tracing::error!(found = %view.term, known = %self.agreement.term, "the coordinator's term went backwards: a restored backup?");
             return;
@@ -214,13 +222,12 @@ impl Machine {
                 || known.checkpoint.block != new.checkpoint.block)
         {
             let reason = format!("two checkpoints of {} blocks differ", new.checkpoint.size);
-            let evidence = Evidence {
-                first: known.note.to_string(),
-                second: new.note.to_string(),
-                reason,
-            };
-            self.stop_for(evidence, out);
+            let first = Statement::Note(known.note.to_string());
+            self.stop_for(reason, first, &new.note, out);
             return;
+        }
+        if !self.agreement.keeps(SafetyRule::Cosign) && new.checkpoint.size > self.agreement.committed_size() {
+            out.effects.push(self.cosignature(&new, Timestamp::ZERO));
         }
         let better_pending = self.agreement.pending.as_ref().is_none_or(|pending| {
             pending.checkpoint.size < new.checkpoint.size || self.agreement.is_final(&new.note)
@@ -231,7 +238,14 @@ impl Machine {
         }
     }
 
-    fn stop_for(&mut self, evidence: Evidence, out: &mut Output) {
+    fn stop_for(&mut self, reason: String, first: Statement, second: &SignedNote, out: &mut Output) {
+        let evidence = Evidence {
+            chain: self.agreement.chain,
+            coordinator: self.agreement.coordinator,
+            reason,
+            first,
+            second: second.to_string(),
+        };
         self.agreement.evidence = Some(evidence.clone());
         out.effects.push(Effect::Evidence(Box::new(evidence)));
     }
@@ -261,15 +275,8 @@ impl Machine {
         if frontier.root() != pending.checkpoint.root {
             let reason =
                 format!("the coordinator's root over {size} blocks is not that of this worker's chain");
-            let first = format!("{} {}", size, frontier.root());
-            self.stop_for(
-                Evidence {
-                    first,
-                    second: pending.note.to_string(),
-                    reason,
-                },
-                out,
-            );
+            let first = Statement::Own(size, frontier.root());
+            self.stop_for(reason, first, &pending.note, out);
             return Ok(false);
         }
         self.agreement.pending = None;
@@ -285,7 +292,9 @@ impl Machine {
                 .proposal
                 .take_if(|proposal| proposal.height <= height);
             self.agreement.asked.take_if(|(_, _, asked, _)| *asked <= height);
-            self.tree.prune(read, height)?;
+            if self.agreement.keeps(SafetyRule::Lock) {
+                self.tree.prune(read, height)?;
+            }
             self.agreement.cosign = Some((size, now));
             wrote = true;
         }
@@ -320,10 +329,14 @@ impl Machine {
         if at > now {
             return;
         }
+        out.effects.push(self.cosignature(known, now));
+        self.agreement.cosign = Some((size, later(now, RETRY_MS * 2)));
+    }
+
+    fn cosignature(&self, known: &Known, now: Timestamp) -> Effect {
         let mut note = known.note.clone();
         note.cosign(&witness_name(&self.me), &self.key, now.get() / 1_000);
-        out.effects.push(Effect::Cosign(size, note.to_string()));
-        self.agreement.cosign = Some((size, later(now, RETRY_MS * 2)));
+        Effect::Cosign(known.checkpoint.size, note.to_string())
     }
 
     pub(super) fn on_cosigned(&mut self, view: Option<CheckpointView>, out: &mut Output) {
@@ -392,6 +405,7 @@ impl Machine {
     ) -> Result<(), StorageError> {
         let members = self.agreement.members();
         let old_size = self.agreement.committed_size();
+        let needed = self.agreement.needed(members.len());
         let Some(proposal) = self.agreement.proposal.as_mut() else {
             return Ok(());
         };
@@ -401,7 +415,7 @@ impl Machine {
             .count();
         let size = proposal.height.get().saturating_add(1);
         if members.is_empty()
-            || held < majority(members.len())
+            || held < needed
             || proposal.commit_at > now
             || size <= old_size
         {

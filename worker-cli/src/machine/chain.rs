@@ -7,6 +7,7 @@ use super::mining::AnnouncedBlock;
 use super::overlay::Overlay;
 use super::{ChainRead, Effect, Machine, Message, Output, StoredHeader, Write};
 use crate::storage::StorageError;
+use block_chain_common::agreement::SafetyRule;
 use block_chain_common::block::{
     Block, ChainTip, CheckedBlock, CheckedHeader, ConnectError, ConnectedBlock, connect_block,
 };
@@ -223,7 +224,8 @@ impl Machine {
             return Ok(Ok(true));
         }
         let ahead = header.header().timestamp.get().saturating_sub(now.get());
-        if header.header().height.get() < self.agreement.committed_size()
+        let is_below = header.header().height.get() < self.agreement.committed_size();
+        if (is_below && self.agreement.keeps(SafetyRule::Lock))
             || ahead > MAX_FUTURE_MS
             || self.tree.is_full()
         {

@@ -4,12 +4,14 @@ use super::handle::{Command, MinedBlock, NodeEvent, RequestError, Shared};
 use super::link::ToCoordinator;
 use super::now;
 use super::progress::Progress;
-use crate::api::types::{Accepted, Mining, Status};
+use crate::api::types::{Accepted, Mining, Status, Stopped};
+use crate::identity::{EVIDENCE, write_private};
 use crate::machine::{Effect, Event, FoundNonce, Known, Machine, Mined, Token, Write};
 use crate::miner::{Puzzle, Search};
 use crate::net::Network;
 use crate::storage::StorageError;
 use block_chain_common::block::BlockTemplate;
+use block_chain_common::evidence::Evidence;
 use block_chain_common::header::Proof;
 use block_chain_common::quantity::Height;
 use block_chain_common::work::{Target, Work};
@@ -230,22 +232,26 @@ impl Running {
             Effect::Head(height, hash) => self.event(NodeEvent::Head { height, hash }),
             Effect::CommittedTo(size) => self.event(NodeEvent::Committed { size }),
             Effect::FinalTo(size) => self.event(NodeEvent::Final { size }),
-            Effect::Evidence(evidence) => {
-                let text = format!(
-                    "{}\n\n--- first ---\n{}\n--- second ---\n{}\n",
-                    evidence.reason, evidence.first, evidence.second
-                );
-                let path = self.thread.shared.data_dir.join("evidence.txt");
-                match crate::identity::write_private(&path, text.as_bytes()) {
-                    Ok(()) => {
-                        tracing::error!(file = %path.display(), reason = evidence.reason, "the coordinator contradicts itself: this worker agrees to nothing more")
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, text, "the coordinator contradicts itself, and the evidence cannot be kept")
-                    }
-                }
+            Effect::Evidence(evidence) => self.keep_evidence(&evidence),
+        }
+    }
+
+    fn keep_evidence(&self, evidence: &Evidence) {
+        let (text, reason) = (evidence.to_text(), evidence.reason.as_str());
+        let path = self.thread.shared.data_dir.join(EVIDENCE);
+        match write_private(&path, text.as_bytes()) {
+            Ok(()) => {
+                tracing::error!(file = %path.display(), reason, "the coordinator contradicts itself: this worker agrees to nothing more");
+            }
+            Err(error) => {
+                tracing::error!(%error, text, "the coordinator contradicts itself, and the evidence cannot be kept");
             }
         }
+        let status = &self.thread.shared.status;
+        status.write().unwrap_or_else(PoisonError::into_inner).stopped = Some(Stopped {
+            reason: evidence.reason.clone(),
+            evidence: path.display().to_string(),
+        });
     }
 
     fn submitted(

@@ -291,5 +291,6 @@ fn status(spec: &CheckedSpec, store: &Store, key: &SecretKey) -> NodeStatus {
         clock_offset_ms: None,
         mining: None,
         waiting: None,
+        stopped: None,
     }
 }

@@ -180,7 +180,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// The chain's public keys, where the coordinator names members.
     pub(crate) fn keys_with(&self, view: &ChainView) -> Option<ChainKeys> {
-        let members = view.members.iter().map(|member| member.public_key).collect();
+        let counting = view.members.iter().filter(|member| member.counts);
+        let members = counting.map(|member| member.public_key).collect();
         let chain = (self.spec.id(), self.spec.spec().name.clone());
         ChainKeys::new(chain, self.coordinator_key, members).ok()
     }
@@ -496,6 +497,7 @@ pub(crate) fn first_status(store: &Store, spec: &CheckedSpec, key: &SecretKey) -
         clock_offset_ms: None,
         mining: None,
         waiting: None,
+        stopped: None,
     }
 }
 

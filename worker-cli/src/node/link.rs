@@ -3,12 +3,16 @@
 use super::chain_thread::Input;
 use super::handle::{NodeEvent, RequestError, Shared};
 use super::{clock, now};
-use crate::api::types::Waiting;
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::identity::{CHAIN_KEYS, write_private};
 use crate::machine::{CommitOutcome, Event};
 use crate::net::{Network, PeerAddress};
-use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignRequest, Heartbeat};
+use block_chain_common::coordinator_api::{
+    ChainView, Claim, ClaimedCheckpoint, CommitRequest, CosignRequest, Heartbeat,
+};
+use block_chain_common::finality::{Waiting, waiting};
+use block_chain_common::hash::Root;
+use block_chain_common::history::prove_consistency;
 use block_chain_common::quantity::{Height, Timestamp};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -64,6 +68,10 @@ impl Link {
                     self.lost(&error, &mut told);
                     if is_unknown(&error) {
                         self.register_again().await;
+                    } else if is_behind(&error)
+                        && let Err(error) = self.claim().await
+                    {
+                        tracing::warn!(%error, "the coordinator does not take what this worker shows");
                     }
                 }
             }
@@ -196,6 +204,33 @@ impl Link {
         }
     }
 
+    /// Shows a coordinator that went back what this worker has, so that an operator can have it go on from there.
+    async fn claim(&self) -> anyhow::Result<()> {
+        let view = self.client.view(&self.chain_name).await?;
+        let old_size = view.checkpoint.map_or(0, |checkpoint| checkpoint.size);
+        let store = &self.shared.store;
+        let checkpoint = match store.committed() {
+            Some(committed) if committed.size > old_size => {
+                let proof = prove_consistency(old_size, committed.size, store);
+                Some(ClaimedCheckpoint {
+                    note: committed.note,
+                    old_size,
+                    consistency: proof?.into_iter().map(Root::from_bytes).collect(),
+                })
+            }
+            _ => None,
+        };
+        let claim = Claim {
+            chain: self.chain_name.clone(),
+            term: store.term(),
+            checkpoint,
+        };
+        let taken = self.client.claim(self.worker, &claim).await?;
+        let (terms, blocks) = taken.behind_by;
+        tracing::debug!(terms, blocks, "the coordinator was shown what it lacks");
+        Ok(())
+    }
+
     /// Listens for events, so that news comes before the next heartbeat.
     pub(super) async fn listen(self) {
         loop {
@@ -262,49 +297,7 @@ fn is_unknown(error: &CoordinatorError) -> bool {
     matches!(error, CoordinatorError::Refused(error) if error.code == "worker_token" || error.code == "unknown_worker")
 }
 
-/// Why the head is not final, by what the coordinator knows.
-fn waiting(view: &ChainView, height: Height) -> Option<Waiting> {
-    if view.final_size > height.get() {
-        return None;
-    }
-    let missing: Vec<Uuid> = view
-        .members
-        .iter()
-        .filter(|member| !member.alive)
-        .map(|member| member.worker_id)
-        .collect();
-    let alive = view.members.len().saturating_sub(missing.len());
-    let (reason, hint) = if alive < view.quorum {
-        let reason = format!(
-            "{alive} of {} workers are alive, {} are needed",
-            view.members.len(),
-            view.quorum
-        );
-        (
-            reason,
-            Some("start the missing workers, or wait until they are taken out of the quorum".to_owned()),
-        )
-    } else if view.leader.is_none() {
-        ("there is no leader yet".to_owned(), None)
-    } else if view
-        .checkpoint
-        .as_ref()
-        .is_none_or(|checkpoint| checkpoint.size <= height.get())
-    {
-        (
-            "the leader has not had block committed yet".replace("block", &format!("block {height}")),
-            None,
-        )
-    } else {
-        (
-            format!("cosignatures are being collected, {} are needed", view.quorum),
-            None,
-        )
-    };
-    Some(Waiting {
-        reason,
-        missing,
-        needed: view.quorum,
-        hint,
-    })
+/// AGR-8: it was restored from an old copy.
+fn is_behind(error: &CoordinatorError) -> bool {
+    matches!(error, CoordinatorError::Refused(error) if error.code == "coordinator_behind")
 }

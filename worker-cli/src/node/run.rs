@@ -6,20 +6,21 @@ use super::inbound::{Asked, Inbound};
 use super::link::Link;
 use super::router::Router;
 use crate::api::ApiServer;
-use crate::api::types::NodeStatus;
+use crate::api::types::{NodeStatus, Stopped};
 use crate::coordinator::CoordinatorClient;
 use crate::dump::{DatabaseUrl, DumpControl};
-use crate::identity::{WorkerFile, load_key, read_private};
+use crate::identity::{EVIDENCE, WorkerFile, load_key, read_private};
 use crate::machine::{ChainRead as _, Event, Machine, Start};
 use crate::net::{NetConfig, NetEvent, Network};
 use crate::storage::{StorageError, Store, rebuild_where_wanted};
 use anyhow::{Context as _, anyhow};
 use block_chain_common::chain_spec::CheckedSpec;
+use block_chain_common::evidence::Evidence;
 use block_chain_common::keys::SecretKey;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
@@ -75,9 +76,18 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
         bind: settings.p2p,
     };
     let network = Network::start(config, net_events).await?;
-    let (machine, mirror) = load(&opened)?;
+    let evidence = kept_evidence(&settings.data_dir)?;
+    let (machine, mirror) = load(&opened, evidence.as_ref())?;
     let (commands, from_users) = mpsc::channel(1_024);
     let shared = Arc::new(share(&settings, &opened, commands, mirror));
+    if let Some(evidence) = evidence {
+        let stopped = Stopped {
+            reason: evidence.reason,
+            evidence: settings.data_dir.join(EVIDENCE).display().to_string(),
+        };
+        let mut status = shared.status.write().unwrap_or_else(PoisonError::into_inner);
+        status.stopped = Some(stopped);
+    }
     let handle = NodeHandle(Arc::clone(&shared));
     let dump = DumpControl::new(handle.clone());
     let (address, api) = ApiServer::start(handle, dump.clone(), settings.api, &settings.data_dir).await?;
@@ -241,7 +251,7 @@ fn spawn(
     })
 }
 
-fn load(opened: &Opened) -> anyhow::Result<(Machine, MempoolMirror)> {
+fn load(opened: &Opened, evidence: Option<&Evidence>) -> anyhow::Result<(Machine, MempoolMirror)> {
     let Opened {
         worker,
         key,
@@ -271,8 +281,25 @@ fn load(opened: &Opened) -> anyhow::Result<(Machine, MempoolMirror)> {
         final_size: store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size),
         term: store.term(),
         mempool: waiting,
+        evidence: evidence.cloned(),
     });
     Ok((machine, mirror))
+}
+
+/// The contradiction that this worker has met at some time: it stays stopped until a person has judged it and has moved the
+/// file away.
+fn kept_evidence(data_dir: &Path) -> anyhow::Result<Option<Evidence>> {
+    let path = data_dir.join(EVIDENCE);
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let evidence = Evidence::parse(&text).with_context(|| {
+        let path = path.display();
+        format!("{path} may say that the coordinator contradicts itself, and cannot be read; look at it and move it away")
+    })?;
+    tracing::error!(file = %path.display(), reason = evidence.reason, "the coordinator has contradicted itself: this worker agrees to nothing until the file is moved away; `verify` judges it");
+    Ok(Some(evidence))
 }
 
 fn status_of(opened: &Opened) -> NodeStatus {

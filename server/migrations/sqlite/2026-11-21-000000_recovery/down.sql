@@ -1,0 +1,3 @@
+DROP TABLE recoveries;
+DROP TABLE claims;
+ALTER TABLE members DROP COLUMN counts;

@@ -1,0 +1,64 @@
+//! `block-chain-server recover`: what an operator is shown before and after.
+
+use crate::service::{Join, Plan, Service};
+use crate::settings::{Recover, Settings};
+use crate::store::Store;
+use crate::{SQLITE_FILE, StartError, routes};
+
+/// Does what is asked, or says what it would do.
+pub(crate) fn recover(settings: &Settings, what: &Recover) -> Result<String, StartError> {
+    let store = match &settings.database_url {
+        Some(url) => Store::open_postgres(url)?,
+        None => {
+            let path = settings.data_dir().join(SQLITE_FILE);
+            // A recovery must not begin a new, empty network.
+            if !path.is_file() {
+                return Err(StartError::File {
+                    path: path.display().to_string(),
+                    reason: "there is no coordinator's database".to_owned(),
+                });
+            }
+            Store::open_sqlite(&path)?
+        }
+    };
+    let service = Service::start(store, settings.service(), Join::Open, |_| {})?;
+    let now = routes::now();
+    if what.yes {
+        let plan = service.recover(&what.chain, what.without_missing, now)?;
+        return Ok(describe(&plan, &what.chain, true));
+    }
+    let plan = service.plan_recovery(&what.chain, now)?;
+    Ok(describe(&plan, &what.chain, false))
+}
+
+fn describe(plan: &Plan, chain: &str, done: bool) -> String {
+    let mut lines = Vec::new();
+    let recovery = &plan.recovery;
+    for member in &plan.members {
+        let name = member.name.as_deref().unwrap_or("-");
+        let state = match (member.heard, member.shows) {
+            (false, _) => "not heard within a minute".to_owned(),
+            (true, None) => "has nothing that is not known here".to_owned(),
+            (true, Some((0, term))) => format!("has seen term {term}"),
+            (true, Some((size, term))) => format!("holds a checkpoint of {size} blocks, has seen term {term}"),
+        };
+        lines.push(format!("{}  {name:<12} {state}", member.worker));
+    }
+    let tense = if done { "is now" } else { "would be" };
+    lines.push(format!(
+        "chain {chain}: committed {tense} {} blocks (was {}), the term {} (was {})",
+        recovery.size.1, recovery.size.0, recovery.term.1, recovery.term.0
+    ));
+    let silent = plan.members.iter().filter(|member| !member.heard).count();
+    if done {
+        lines.push("the statement of it is signed and kept: GET /v1/chains/NAME/recoveries".replace("NAME", chain));
+    } else if silent > 0 {
+        lines.push(format!(
+            "nothing is done: {silent} members were not heard; let all run for a minute, or add --without-missing --yes"
+        ));
+    } else {
+        lines.push("nothing is done yet: run it again with --yes".to_owned());
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
