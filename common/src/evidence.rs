@@ -201,7 +201,10 @@ fn own_statement(text: &str) -> Option<Statement> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a test that meets what it does not expect has failed"
+    )]
 
     use super::*;
     use crate::hash::{BlockHash, sha256};

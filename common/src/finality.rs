@@ -79,7 +79,10 @@ pub fn waiting(view: &ChainView, head: Height) -> Option<Waiting> {
             })
             .collect()
     };
-    let is_committed = view.checkpoint.as_ref().is_some_and(|last| last.size > head.get());
+    let is_committed = view
+        .checkpoint
+        .as_ref()
+        .is_some_and(|last| last.size > head.get());
     let (reason, missing, hint) = if all == 0 {
         (
             "no worker takes part yet".to_owned(),
@@ -100,7 +103,10 @@ pub fn waiting(view: &ChainView, head: Height) -> Option<Waiting> {
         )
     } else if is_committed {
         let given = view.checkpoint.as_ref().map_or(0, |last| last.cosignatures);
-        let note = view.checkpoint.as_ref().and_then(|last| SignedNote::parse(&last.note).ok());
+        let note = view
+            .checkpoint
+            .as_ref()
+            .and_then(|last| SignedNote::parse(&last.note).ok());
         let cosigned = |member: &Member| {
             let name = witness_name(&member.public_key);
             let mut lines = note.iter().flat_map(|note| note.signatures());
@@ -199,7 +205,10 @@ mod tests {
         };
         assert_eq!(found.reason, "1 of 3 workers are alive, 2 are needed");
         let told: Vec<String> = found.missing.iter().map(MissingWorker::describe).collect();
-        assert_eq!(told, ["w2 (silent for 42 s, 3 blocks behind)", "w3 (silent for 42 s)"]);
+        assert_eq!(
+            told,
+            ["w2 (silent for 42 s, 3 blocks behind)", "w3 (silent for 42 s)"]
+        );
         assert_eq!(
             found.missing.first().map(|worker| worker.heard),
             Some(Timestamp::new(58_000))
@@ -217,7 +226,8 @@ mod tests {
         assert_eq!(
             behind,
             Some((
-                "the leader has not had block 4 committed yet; 2 of 3 workers hold it, 2 are needed".to_owned(),
+                "the leader has not had block 4 committed yet; 2 of 3 workers hold it, 2 are needed"
+                    .to_owned(),
                 1
             ))
         );

@@ -138,7 +138,10 @@ mod tests {
         ));
         for (from, to) in [("term 3", "term 03"), ("at 1", "at +1"), ("size 7 ", "size 7  ")] {
             let bad = Recovery::verify(&note.replace(from, to), &recovery.chain, &key.public_key());
-            assert!(matches!(bad, Err(CheckpointError::Malformed(_))), "{from}: {bad:?}");
+            assert!(
+                matches!(bad, Err(CheckpointError::Malformed(_))),
+                "{from}: {bad:?}"
+            );
         }
     }
 }

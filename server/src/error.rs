@@ -144,7 +144,9 @@ pub enum ServiceError {
         size: u64,
     },
     /// AGR-9: what a silent member might know would be lost.
-    #[error("AGR-9: {silent} of {members} members were not heard within a minute, and may know more than the others")]
+    #[error(
+        "AGR-9: {silent} of {members} members were not heard within a minute, and may know more than the others"
+    )]
     MembersMissing {
         /// Members not heard.
         silent: usize,
@@ -158,7 +160,9 @@ pub enum ServiceError {
         chain: String,
     },
     /// AGR-9: two workers show checkpoints that contradict each other.
-    #[error("AGR-9: workers show two different checkpoints of {size} blocks, both signed by this coordinator")]
+    #[error(
+        "AGR-9: workers show two different checkpoints of {size} blocks, both signed by this coordinator"
+    )]
     Contradiction {
         /// Blocks that both cover.
         size: u64,
@@ -224,9 +228,9 @@ impl ServiceError {
             Self::NothingToRecover { .. } => {
                 Some("let the server and the workers run: they show it what they have every few seconds")
             }
-            Self::Contradiction { .. } => {
-                Some("the coordinator's key has signed two histories; compare the workers with check_consistency")
-            }
+            Self::Contradiction { .. } => Some(
+                "the coordinator's key has signed two histories; compare the workers with check_consistency",
+            ),
             _ => None,
         }
     }

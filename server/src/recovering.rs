@@ -40,7 +40,9 @@ fn describe(plan: &Plan, chain: &str, done: bool) -> String {
             (false, _) => "not heard within a minute".to_owned(),
             (true, None) => "has nothing that is not known here".to_owned(),
             (true, Some((0, term))) => format!("has seen term {term}"),
-            (true, Some((size, term))) => format!("holds a checkpoint of {size} blocks, has seen term {term}"),
+            (true, Some((size, term))) => {
+                format!("holds a checkpoint of {size} blocks, has seen term {term}")
+            }
         };
         lines.push(format!("{}  {name:<12} {state}", member.worker));
     }
@@ -51,7 +53,9 @@ fn describe(plan: &Plan, chain: &str, done: bool) -> String {
     ));
     let silent = plan.members.iter().filter(|member| !member.heard).count();
     if done {
-        lines.push("the statement of it is signed and kept: GET /v1/chains/NAME/recoveries".replace("NAME", chain));
+        lines.push(
+            "the statement of it is signed and kept: GET /v1/chains/NAME/recoveries".replace("NAME", chain),
+        );
     } else if silent > 0 {
         lines.push(format!(
             "nothing is done: {silent} members were not heard; let all run for a minute, or add --without-missing --yes"

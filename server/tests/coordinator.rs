@@ -1,6 +1,9 @@
 //! The coordinator's rules on both databases, its HTTP interface, and its program.
 
 #[cfg(test)]
+#[path = "coordinator/both.rs"]
+mod both;
+#[cfg(test)]
 #[path = "coordinator/cluster.rs"]
 mod cluster;
 #[cfg(test)]
@@ -10,6 +13,9 @@ mod http;
 #[path = "coordinator/interface.rs"]
 mod interface;
 #[cfg(test)]
+#[path = "coordinator/membership.rs"]
+mod membership;
+#[cfg(test)]
 #[path = "coordinator/network.rs"]
 mod network;
 #[cfg(test)]
@@ -18,6 +24,9 @@ mod postgres;
 #[cfg(test)]
 #[path = "coordinator/property.rs"]
 mod property;
+#[cfg(test)]
+#[path = "coordinator/recovery.rs"]
+mod recovery;
 #[cfg(test)]
 #[path = "coordinator/rules.rs"]
 mod rules;

@@ -1,8 +1,9 @@
 //! The coordinator's client: the next server is tried where one does not answer; answers are bounded in size.
 
 use block_chain_common::coordinator_api::{
-    API_VERSION, ApiError, ChainView, Challenge, CheckpointView, Claim, ClaimTaken, CommitAnswer, CommitRequest, CosignRequest,
-    EVENTS_KEEP_ALIVE_MS, Heartbeat, LeaveRequest, Left, RegisterRequest, Registration, registration_bytes,
+    API_VERSION, ApiError, ChainView, Challenge, CheckpointView, Claim, ClaimTaken, CommitAnswer,
+    CommitRequest, CosignRequest, EVENTS_KEEP_ALIVE_MS, Heartbeat, LeaveRequest, Left, RegisterRequest,
+    Registration, registration_bytes,
 };
 use block_chain_common::keys::SecretKey;
 use futures_util::StreamExt as _;

@@ -62,6 +62,7 @@ impl Node {
             final_size: 0,
             term: store.term(),
             mempool: Vec::new(),
+            evidence: None,
         });
         Self {
             _dir: dir,

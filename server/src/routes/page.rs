@@ -104,7 +104,11 @@ fn chain_section(html: &mut String, view: &ChainView) {
 fn member_row(html: &mut String, member: &Member) {
     let name = member.name.as_deref().unwrap_or("–");
     let state = if member.alive {
-        let joining = if member.counts { "" } else { ", joining: it does not count yet" };
+        let joining = if member.counts {
+            ""
+        } else {
+            ", joining: it does not count yet"
+        };
         format!("<span class=ok>alive</span>{joining}")
     } else {
         format!("<span class=bad>silent for {} s</span>", member.silent_ms / 1_000)
@@ -133,7 +137,10 @@ fn agreement(view: &ChainView) -> String {
     let head = view.members.iter().map(|member| member.height).max();
     let Some(waits) = waiting(view, head.unwrap_or_default()) else {
         let counting = view.members.iter().filter(|member| member.counts).count();
-        return format!("{} of {counting} workers make a majority; nothing waits", view.quorum);
+        return format!(
+            "{} of {counting} workers make a majority; nothing waits",
+            view.quorum
+        );
     };
     let missing: Vec<String> = waits.missing.iter().map(MissingWorker::describe).collect();
     let missing = if missing.is_empty() {

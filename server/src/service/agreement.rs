@@ -149,7 +149,10 @@ impl Service {
             let chain = chain_row(tx, chain)?;
             let keys = member_keys(tx, &chain.name)?;
             let members = tx.members(&chain.name)?;
-            if !members.iter().any(|(member, _)| member.worker == who.worker.to_string()) {
+            if !members
+                .iter()
+                .any(|(member, _)| member.worker == who.worker.to_string())
+            {
                 return Err(ServiceError::UnknownWorker {
                     id: who.worker,
                     chain: chain.name,

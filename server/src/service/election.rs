@@ -75,8 +75,13 @@ impl Service {
         });
         let longest = silent.max_by_key(|member| silent_ms(member));
         if let Some(member) = longest.filter(|_| members.len() > 1) {
-            if is_last(member) && let Some(successor) = successor {
-                tx.put_member(&MemberRow { counts: 1, ..successor.clone() })?;
+            if is_last(member)
+                && let Some(successor) = successor
+            {
+                tx.put_member(&MemberRow {
+                    counts: 1,
+                    ..successor.clone()
+                })?;
             }
             tracing::warn!(
                 worker = member.worker,

@@ -418,7 +418,11 @@ pub(super) fn let_count(
     let Some(member) = next_to_count(&members, held) else {
         return Ok(false);
     };
-    tracing::info!(worker = member.worker, chain, "a worker counts in the quorum from now on");
+    tracing::info!(
+        worker = member.worker,
+        chain,
+        "a worker counts in the quorum from now on"
+    );
     tx.put_member(&MemberRow {
         counts: 1,
         ..member.clone()

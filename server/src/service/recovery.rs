@@ -63,12 +63,7 @@ impl Service {
     ///
     /// # Errors
     /// Where it shows nothing new, or nothing that this coordinator has signed and that follows its last checkpoint.
-    pub fn claim(
-        &self,
-        who: &Capability,
-        claim: &Claim,
-        now: Timestamp,
-    ) -> Result<ClaimTaken, ServiceError> {
+    pub fn claim(&self, who: &Capability, claim: &Claim, now: Timestamp) -> Result<ClaimTaken, ServiceError> {
         self.store.transaction(|tx| {
             let chain = chain_row(tx, &claim.chain)?;
             let (term, size) = (from_sql(chain.term), last_size(tx, &chain.name)?);
@@ -118,9 +113,8 @@ impl Service {
                 "{found} proof hashes, at most {MAX_PROOF} are allowed"
             )));
         }
-        let (checkpoint, note) =
-            Checkpoint::verify(&claimed.note, &chain_id(chain)?, &self.key.public_key())
-                .map_err(|error| ServiceError::Malformed(error.to_string()))?;
+        let (checkpoint, note) = Checkpoint::verify(&claimed.note, &chain_id(chain)?, &self.key.public_key())
+            .map_err(|error| ServiceError::Malformed(error.to_string()))?;
         let last = tx.last_checkpoint(&chain.name)?;
         let current = last.as_ref().map_or(0, |last| from_sql(last.size));
         if checkpoint.size <= current {
@@ -161,12 +155,7 @@ impl Service {
     ///
     /// # Errors
     /// Where nothing is shown, or a member is silent.
-    pub fn recover(
-        &self,
-        chain: &str,
-        without_missing: bool,
-        now: Timestamp,
-    ) -> Result<Plan, ServiceError> {
+    pub fn recover(&self, chain: &str, without_missing: bool, now: Timestamp) -> Result<Plan, ServiceError> {
         let (plan, events) = self.store.transaction(|tx| {
             let chain = chain_row(tx, chain)?;
             let (plan, best) = plan(tx, &chain, now)?;
@@ -209,9 +198,8 @@ impl Service {
         chain: &ChainRow,
         claim: &ClaimRow,
     ) -> Result<(), ServiceError> {
-        let (checkpoint, note) =
-            Checkpoint::verify(&claim.note, &chain_id(chain)?, &self.key.public_key())
-                .map_err(|error| StoreError::Damaged(format!("a claim: {error}")))?;
+        let (checkpoint, note) = Checkpoint::verify(&claim.note, &chain_id(chain)?, &self.key.public_key())
+            .map_err(|error| StoreError::Damaged(format!("a claim: {error}")))?;
         let alone = checkpoint.sign(&self.key);
         let alone = alone.map_err(|error| ServiceError::Malformed(error.to_string()))?;
         tx.add_checkpoint(&CheckpointRow {
@@ -222,7 +210,10 @@ impl Service {
             note: alone.to_string(),
         })?;
         for (_, worker) in tx.members(&chain.name)? {
-            let Some(key) = worker.public_key.as_deref().and_then(|key| key.parse::<PublicKey>().ok())
+            let Some(key) = worker
+                .public_key
+                .as_deref()
+                .and_then(|key| key.parse::<PublicKey>().ok())
             else {
                 continue;
             };
@@ -270,11 +261,7 @@ fn last_size(tx: &mut dyn Tx, chain: &str) -> Result<u64, ServiceError> {
 }
 
 /// What a recovery does, and the claim whose checkpoint it takes.
-fn plan(
-    tx: &mut dyn Tx,
-    chain: &ChainRow,
-    now: Timestamp,
-) -> Result<(Plan, Option<ClaimRow>), ServiceError> {
+fn plan(tx: &mut dyn Tx, chain: &ChainRow, now: Timestamp) -> Result<(Plan, Option<ClaimRow>), ServiceError> {
     let (term, size) = (from_sql(chain.term), last_size(tx, &chain.name)?);
     let claims = tx.claims(&chain.name)?;
     let ahead = |claim: &&ClaimRow| from_sql(claim.size) > size || from_sql(claim.term) > term;

@@ -8,7 +8,8 @@ use super::connect::DatabaseUrl;
 use super::{Failure, POSTGRES_MIGRATIONS, Refusal, StoreError, Tx, migrate};
 use diesel::connection::SimpleConnection as _;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel::{Connection as _, ConnectionError};
+use diesel::sql_types::Text;
+use diesel::{Connection as _, ConnectionError, RunQueryDsl as _};
 use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
@@ -78,6 +79,15 @@ impl Postgres {
         migrate(&mut connection, POSTGRES_MIGRATIONS, &shown)?;
         let unlocked = connection.batch_execute(UNLOCK_MIGRATIONS);
         unlocked.map_err(|error| failed(error.to_string()))?;
+        let fsync = diesel::dsl::sql::<Text>("current_setting('fsync')");
+        let fsync: String = diesel::select(fsync)
+            .get_result(&mut connection)
+            .map_err(|error| failed(error.to_string()))?;
+        if fsync != "on" {
+            tracing::warn!(
+                "PostgreSQL runs with fsync = {fsync}: what it commits may be lost, and workers refuse what went back"
+            );
+        }
         drop(connection);
         Ok(this)
     }

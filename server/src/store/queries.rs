@@ -1,8 +1,6 @@
 //! The queries, once for both backends.
 
-use super::rows::{
-    ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, RecoveryRow, WorkerRow,
-};
+use super::rows::{ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, RecoveryRow, WorkerRow};
 use super::schema::{
     chains, challenges, checkpoints, claims, cosignatures, members, recoveries, settings, workers,
 };

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// The interface that workers rely on. A route that is added, renamed or lost changes this list.
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 23] = [
     ("GET", "/"),
     ("GET", "/check_leader"),
     ("GET", "/docs"),
@@ -21,6 +21,7 @@ const ROUTES: [(&str, &str); 21] = [
     ("GET", "/v1/chains"),
     ("GET", "/v1/chains/{name}"),
     ("GET", "/v1/chains/{name}/checkpoints"),
+    ("GET", "/v1/chains/{name}/recoveries"),
     ("GET", "/v1/chains/{name}/view"),
     ("GET", "/v1/events"),
     ("POST", "/check_leader"),
@@ -29,6 +30,7 @@ const ROUTES: [(&str, &str); 21] = [
     ("POST", "/v1/chains/{name}/cosignatures"),
     ("POST", "/v1/challenges"),
     ("POST", "/v1/workers"),
+    ("POST", "/v1/workers/{id}/claim"),
     ("POST", "/v1/workers/{id}/heartbeat"),
     ("POST", "/v1/workers/{id}/leave"),
     // Not in the document: the files of the page at /docs.
@@ -189,7 +191,16 @@ async fn real_answers_are_as_described() {
             .0,
         401
     );
+    let claim = ("POST", "/v1/workers/{id}/claim");
+    let later = json!({ "chain": "main", "term": 4 });
+    assert_eq!(
+        checked.done(claim, Some(&later), me).await["behind_by"],
+        json!([3, 0])
+    );
+    let nothing = json!({ "chain": "main", "term": 1 });
+    assert_eq!(checked.ask(claim, Some(&nothing), me).await.0, 400);
     for path in [
+        "/v1/chains/{name}/recoveries",
         "/v1/chains",
         "/v1/chains/{name}",
         "/v1/chains/{name}/view",

@@ -117,14 +117,19 @@ impl Tree {
             nodes: BTreeMap::new(),
             frontiers: vec![Frontier::default()],
         };
-        let mut frontier = Frontier::default();
-        for index in 0..size {
-            for (place, hash) in frontier.append(&[&index.to_be_bytes()[..], &[salt]].concat()) {
-                this.nodes.insert((place.level, place.index), hash);
-            }
-            this.frontiers.push(frontier.clone());
-        }
+        this.extend(size, salt);
         this
+    }
+
+    /// Goes on to so many headers, with this salt.
+    pub(crate) fn extend(&mut self, size: u64, salt: u8) {
+        let mut frontier = self.frontiers.last().unwrap().clone();
+        for index in frontier.size()..size {
+            for (place, hash) in frontier.append(&[&index.to_be_bytes()[..], &[salt]].concat()) {
+                self.nodes.insert((place.level, place.index), hash);
+            }
+            self.frontiers.push(frontier.clone());
+        }
     }
 
     pub(crate) fn root(&self, size: u64) -> Root {

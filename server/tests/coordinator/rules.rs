@@ -1,28 +1,10 @@
 //! Each refusal beside an accepted neighbour, on SQLite and on PostgreSQL.
 
-use crate::cluster::Cluster;
+use crate::both::{Open, on_both};
 use crate::network::{Tree, at, beat, code, cosigned, heartbeat, join, network, registration, sign, start};
 use block_chain_common::keys::{SecretKey, Signature};
 use block_chain_common::quantity::{Height, Term, Timestamp};
 use block_chain_server::service::{Join, Service, Settings, stored_spec};
-use block_chain_server::store::Store;
-
-/// Opens the same database each time.
-type Open<'a> = &'a dyn Fn() -> Store;
-
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[test]
-            fn $name() {
-                let folder = tempfile::tempdir().unwrap();
-                let file = folder.path().join("coordinator.sqlite");
-                super::$name(&|| super::Store::open_sqlite(&file).unwrap());
-            })*
-        }
-        const ALL: &[(&str, fn(Open<'_>))] = &[$((stringify!($name), $name)),*];
-    };
-}
 
 on_both!(
     a_key_keeps_its_id_and_its_last_token,
@@ -47,16 +29,6 @@ on_both!(
     of_two_servers_one_commits,
     texts_that_no_database_takes_are_refused,
 );
-
-#[test]
-fn all_of_them_hold_on_postgres() {
-    let cluster = Cluster::start();
-    for (name, rule) in ALL {
-        println!("rule {name}");
-        let url = cluster.new_database();
-        rule(&|| Store::open_postgres(&url).unwrap());
-    }
-}
 
 fn a_key_keeps_its_id_and_its_last_token(open: Open<'_>) {
     let service = start(open());

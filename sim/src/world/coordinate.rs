@@ -151,11 +151,20 @@ impl World {
             let node = self.nodes.iter().find(|node| node.key.public_key() == *key);
             node.is_some_and(|node| holds(node.disk.durable()))
         };
-        let holders = counting.clone().filter(|member| holds(&member.public_key)).count();
+        let holders = counting
+            .clone()
+            .filter(|member| holds(&member.public_key))
+            .count();
         (holders, counting.count())
     }
 
-    fn claim(&self, service: &Service, number: usize, old_size: u64, now: Timestamp) -> Result<String, String> {
+    fn claim(
+        &self,
+        service: &Service,
+        number: usize,
+        old_size: u64,
+        now: Timestamp,
+    ) -> Result<String, String> {
         let node = self.nodes.get(number).ok_or("no such node")?;
         let tables = node.disk.visible();
         let size = tables.committed_size();

@@ -57,11 +57,19 @@ impl World {
                 let requests = self.percent(50);
                 let all = self.percent(25);
                 self.tell(|| {
-                    let who = if all { "all nodes".to_owned() } else { format!("node {node}") };
+                    let who = if all {
+                        "all nodes".to_owned()
+                    } else {
+                        format!("node {node}")
+                    };
                     let what = if requests { "requests to" } else { "answers of" };
                     format!("{what} the coordinator are lost for {who}, {long} ms")
                 });
-                let from = if all { 0..self.nodes.len() } else { node..node.saturating_add(1) };
+                let from = if all {
+                    0..self.nodes.len()
+                } else {
+                    node..node.saturating_add(1)
+                };
                 for node in from {
                     self.deaf.insert((node, requests));
                     self.later(long, What::Heal(Fault::Unreachable(node, requests)));
@@ -99,7 +107,9 @@ impl World {
             12 => self.race()?,
             13 => {
                 // Nobody hears what is committed, while blocks are found on all sides.
-                self.tell(|| format!("miners race for {long} ms, and no answer of the coordinator comes through"));
+                self.tell(|| {
+                    format!("miners race for {long} ms, and no answer of the coordinator comes through")
+                });
                 for node in 0..self.nodes.len() {
                     self.deaf.insert((node, false));
                     self.later(long, What::Heal(Fault::Unreachable(node, false)));

@@ -208,6 +208,7 @@ fn member(seed: u8, height: u64) -> Member {
         height: Height::new(height),
         head: BlockHash::ZERO,
         committed: Height::ZERO,
+        counts: true,
     }
 }
 

@@ -146,7 +146,11 @@ impl Agreement {
 
     /// How many acknowledgements are enough to ask the coordinator.
     fn needed(&self, members: usize) -> usize {
-        if self.keeps(SafetyRule::Majority) { majority(members) } else { 1 }
+        if self.keeps(SafetyRule::Majority) {
+            majority(members)
+        } else {
+            1
+        }
     }
 
     fn is_final(&self, note: &SignedNote) -> bool {
@@ -226,7 +230,8 @@ impl Machine {
             self.stop_for(reason, first, &new.note, out);
             return;
         }
-        if !self.agreement.keeps(SafetyRule::Cosign) && new.checkpoint.size > self.agreement.committed_size() {
+        if !self.agreement.keeps(SafetyRule::Cosign) && new.checkpoint.size > self.agreement.committed_size()
+        {
             out.effects.push(self.cosignature(&new, Timestamp::ZERO));
         }
         let better_pending = self.agreement.pending.as_ref().is_none_or(|pending| {
@@ -414,11 +419,7 @@ impl Machine {
             .filter(|member| proposal.acknowledgements.contains_key(member))
             .count();
         let size = proposal.height.get().saturating_add(1);
-        if members.is_empty()
-            || held < needed
-            || proposal.commit_at > now
-            || size <= old_size
-        {
+        if members.is_empty() || held < needed || proposal.commit_at > now || size <= old_size {
             return Ok(());
         }
         if read.hash_at(proposal.height)? != Some(proposal.block) {

@@ -54,6 +54,7 @@ fn machine(spec: &Arc<CheckedSpec>, coordinator: PublicKey, key: &SecretKey, sto
         final_size: store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size),
         term: store.term(),
         mempool: store.mempool().unwrap(),
+        evidence: None,
     })
 }
 

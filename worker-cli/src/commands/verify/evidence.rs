@@ -32,9 +32,7 @@ pub(super) fn judge(
         Verdict::Contradiction { size, first, second } => {
             (true, *size, first.root.to_string(), second.root.to_string())
         }
-        Verdict::WordOfOne { second, own } => {
-            (false, second.size, own.to_string(), second.root.to_string())
-        }
+        Verdict::WordOfOne { second, own } => (false, second.size, own.to_string(), second.root.to_string()),
     };
     if format == Format::Json {
         output::json(&json!({

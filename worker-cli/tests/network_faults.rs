@@ -1,0 +1,106 @@
+//! The real programs, each in a network namespace of its own, under a steady load, while the network between them and the
+//! programs themselves fail: what was promised is checked from outside, with the commands that users have.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that meets what it does not expect has failed, and tells what it measured"
+)]
+
+#[path = "network_faults/cluster.rs"]
+mod cluster;
+#[path = "network_faults/load.rs"]
+mod load;
+#[path = "network_faults/namespace.rs"]
+mod namespace;
+#[path = "network_faults/switch.rs"]
+mod switch;
+
+use cluster::Cluster;
+use load::Load;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// From the loss of the leader to the next committed block, with the default lease.
+const FAILOVER: Duration = Duration::from_secs(10);
+/// What a fault that is mended may hold up.
+const SOON: Duration = Duration::from_secs(30);
+
+/// One network at a time: times are measured.
+static ONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn kills_of_leader_follower_and_server_lose_nothing() {
+    let _alone = ONE.lock();
+    let Some(mut cluster) = Cluster::start(3, "kills_of_leader_follower_and_server_lose_nothing") else {
+        return;
+    };
+    let load = Load::start(&cluster);
+    cluster.await_commits(2, SOON);
+
+    let leader = cluster.leader();
+    let before = cluster.committed();
+    let killed = Instant::now();
+    cluster.kill(leader);
+    cluster.await_committed(before + 1, SOON);
+    let took = killed.elapsed();
+    println!("from a killed leader to the next committed block: {took:.1?} (wanted: under {FAILOVER:?})");
+    assert!(took < FAILOVER, "{took:?}");
+    cluster.run(leader);
+    cluster.await_commits(2, SOON);
+
+    let follower = (1..=3).find(|worker| *worker != cluster.leader()).unwrap();
+    cluster.kill(follower);
+    cluster.await_commits(2, SOON);
+    cluster.run(follower);
+
+    cluster.kill(0);
+    // Workers stay readable and writable.
+    load.await_accepted(3, SOON);
+    cluster.run(0);
+    cluster.await_commits(2, SOON);
+    cluster.check_promises(load.stop(), SOON * 2);
+}
+
+#[test]
+fn cuts_delays_and_losses_are_outlived() {
+    let _alone = ONE.lock();
+    let Some(mut cluster) = Cluster::start(3, "cuts_delays_and_losses_are_outlived") else {
+        return;
+    };
+    let load = Load::start(&cluster);
+    cluster.await_commits(2, SOON);
+
+    // The leader alone on one side: the others elect another.
+    let leader = cluster.leader();
+    let others: Vec<usize> = (0..=3).filter(|node| *node != leader).collect();
+    let before = cluster.committed();
+    let cut = Instant::now();
+    cluster.switch.cut(&[leader], &others);
+    cluster.switch.cut(&others, &[leader]);
+    cluster.await_committed_elsewhere(leader, before + 1, SOON);
+    println!(
+        "from a leader that is cut off to the next committed block: {:.1?}",
+        cut.elapsed()
+    );
+    cluster.switch.mend();
+    cluster.await_commits(2, SOON);
+
+    // One way only: the leader is not heard by its peers, and hears them.
+    let leader = cluster.leader();
+    let peers: Vec<usize> = (1..=3).filter(|node| *node != leader).collect();
+    cluster.switch.cut(&[leader], &peers);
+    load.await_accepted(5, SOON);
+    cluster.switch.mend();
+    cluster.await_commits(2, SOON);
+
+    // A bad line: 50 to 150 ms each way, and every tenth packet lost.
+    cluster
+        .switch
+        .delay(Duration::from_millis(50)..Duration::from_millis(150));
+    cluster.switch.lose(100);
+    cluster.await_commits(3, SOON * 2);
+    cluster.switch.mend();
+    cluster.check_promises(load.stop(), SOON * 2);
+}
