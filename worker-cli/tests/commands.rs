@@ -13,6 +13,8 @@ mod node;
 mod postgres;
 #[path = "commands/servers.rs"]
 mod servers;
+#[path = "commands/storage_faults.rs"]
+mod storage_faults;
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;

@@ -14,6 +14,9 @@ mod cluster;
 mod load;
 #[path = "network_faults/namespace.rs"]
 mod namespace;
+#[path = "support/postgres.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod postgres;
 #[path = "network_faults/switch.rs"]
 mod switch;
 
@@ -24,6 +27,9 @@ use std::time::{Duration, Instant};
 
 /// From the loss of the leader to the next committed block, with the default lease.
 const FAILOVER: Duration = Duration::from_secs(10);
+/// From the loss of one of several servers to the next committed block: the workers go on with the next, and make a block
+/// a second.
+const NEXT_SERVER: Duration = Duration::from_secs(3);
 /// What a fault that is mended may hold up.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -55,10 +61,10 @@ fn kills_of_leader_follower_and_server_lose_nothing() {
     cluster.await_commits(2, SOON);
     cluster.run(follower);
 
-    cluster.kill(0);
+    cluster.kill_server(0);
     // Workers stay readable and writable.
     load.await_accepted(3, SOON);
-    cluster.run(0);
+    cluster.run_server(0);
     cluster.await_commits(2, SOON);
     cluster.check_promises(load.stop(), SOON * 2);
 }
@@ -77,30 +83,60 @@ fn cuts_delays_and_losses_are_outlived() {
     let others: Vec<usize> = (0..=3).filter(|node| *node != leader).collect();
     let before = cluster.committed();
     let cut = Instant::now();
-    cluster.switch.cut(&[leader], &others);
-    cluster.switch.cut(&others, &[leader]);
+    cluster.switch().cut(&[leader], &others);
+    cluster.switch().cut(&others, &[leader]);
     cluster.await_committed_elsewhere(leader, before + 1, SOON);
     println!(
         "from a leader that is cut off to the next committed block: {:.1?}",
         cut.elapsed()
     );
-    cluster.switch.mend();
+    cluster.switch().mend();
     cluster.await_commits(2, SOON);
 
     // One way only: the leader is not heard by its peers, and hears them.
     let leader = cluster.leader();
     let peers: Vec<usize> = (1..=3).filter(|node| *node != leader).collect();
-    cluster.switch.cut(&[leader], &peers);
+    cluster.switch().cut(&[leader], &peers);
     load.await_accepted(5, SOON);
-    cluster.switch.mend();
+    cluster.switch().mend();
     cluster.await_commits(2, SOON);
 
     // A bad line: 50 to 150 ms each way, and every tenth packet lost.
     cluster
-        .switch
+        .switch()
         .delay(Duration::from_millis(50)..Duration::from_millis(150));
-    cluster.switch.lose(100);
+    cluster.switch().lose(100);
     cluster.await_commits(3, SOON * 2);
-    cluster.switch.mend();
+    cluster.switch().mend();
+    cluster.check_promises(load.stop(), SOON * 2);
+}
+
+#[test]
+fn of_several_servers_over_one_database_any_may_be_killed() {
+    let _alone = ONE.lock();
+    let database = postgres::Postgres::start();
+    let mut cluster = Cluster::on_loopback(3, 3, database.url());
+    let load = Load::start(&cluster);
+    cluster.await_commits(2, SOON);
+    for round in 0..2 {
+        for server in 0..3 {
+            let before = cluster.committed();
+            let killed = Instant::now();
+            cluster.kill_server(server);
+            cluster.await_committed(before + 2, SOON);
+            let took = killed.elapsed();
+            println!("round {round}: from killed server {server} to the second block after: {took:.1?}");
+            assert!(took < NEXT_SERVER + Duration::from_secs(2), "{took:?}");
+            cluster.run_server(server);
+        }
+    }
+    // All but the last.
+    cluster.kill_server(0);
+    cluster.kill_server(1);
+    cluster.await_commits(2, SOON);
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    cluster.await_commits(2, SOON);
+    cluster.run(leader);
     cluster.check_promises(load.stop(), SOON * 2);
 }

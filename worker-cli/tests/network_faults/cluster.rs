@@ -4,8 +4,8 @@ use crate::namespace::{Namespace, may};
 use crate::switch::Switch;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -15,9 +15,16 @@ const COMMAND_SECONDS: &str = "10";
 /// Between two looks at something that changes by itself.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The namespaces and folders: node 0 is the coordinator, the others are workers.
+/// Where the programs run: servers in place 0, each worker in one of its own.
+enum Ground {
+    Namespaces(Vec<Namespace>),
+    Loopback,
+}
+
+/// Where the programs and their folders are.
 pub(crate) struct Places {
-    namespaces: Vec<Namespace>,
+    ground: Ground,
+    workers: usize,
     folder: TempDir,
     /// Workers that are down: a command would start their nodes again.
     down: Mutex<BTreeSet<usize>>,
@@ -25,7 +32,15 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn workers(&self) -> usize {
-        self.namespaces.len() - 1
+        self.workers
+    }
+
+    /// A program that will run in a place.
+    fn command(&self, place: usize, program: &Path) -> Command {
+        match &self.ground {
+            Ground::Namespaces(all) => all[place].command(program),
+            Ground::Loopback => Command::new(program),
+        }
     }
 
     fn down(&self) -> MutexGuard<'_, BTreeSet<usize>> {
@@ -42,7 +57,7 @@ impl Places {
         if self.down().contains(&worker) {
             return None;
         }
-        let mut command = self.namespaces[worker].command("timeout");
+        let mut command = self.command(worker, Path::new("timeout"));
         let command = command
             .args([
                 COMMAND_SECONDS,
@@ -60,17 +75,28 @@ impl Places {
     }
 }
 
+struct Server {
+    /// Where it listens; a free port before its first start.
+    bind: String,
+    url: String,
+    process: Option<Child>,
+}
+
 pub(crate) struct Cluster {
     pub(crate) places: Arc<Places>,
-    pub(crate) switch: Switch,
-    processes: Vec<Option<Child>>,
-    /// The committed head that each worker has named last, and every one that any has named, by height.
+    /// Between namespaces.
+    pub(crate) switch: Option<Switch>,
+    database: Option<String>,
+    servers: Vec<Server>,
+    /// The process of worker 1 is the first.
+    workers: Vec<Option<Child>>,
+    /// How many blocks each worker has called committed last, and every committed head that any has named, by height.
     committed: BTreeMap<usize, u64>,
     hashes: BTreeMap<u64, String>,
 }
 
 impl Cluster {
-    /// So many workers of a coordinator; nothing where the test runs elsewhere, with the rights that it needs.
+    /// So many workers of one coordinator, in namespaces; nothing where the test runs elsewhere, with the rights it needs.
     pub(crate) fn start(workers: usize, test: &str) -> Option<Self> {
         if !may(test) {
             return None;
@@ -78,90 +104,136 @@ impl Cluster {
         let (namespaces, devices): (Vec<_>, Vec<_>) = (0..=workers)
             .map(|node| Namespace::new(u8::try_from(node + 1).unwrap()))
             .unzip();
+        let switch = Some(Switch::start(devices));
+        let binds = vec!["10.77.0.1:18000".to_owned()];
+        Some(Self::with(
+            (Ground::Namespaces(namespaces), switch),
+            workers,
+            binds,
+            None,
+        ))
+    }
+
+    /// So many workers of several coordinators over one database, without namespaces.
+    pub(crate) fn on_loopback(workers: usize, servers: usize, database: String) -> Self {
+        let binds = vec!["127.0.0.1:0".to_owned(); servers];
+        Self::with((Ground::Loopback, None), workers, binds, Some(database))
+    }
+
+    fn with(
+        (ground, switch): (Ground, Option<Switch>),
+        workers: usize,
+        binds: Vec<String>,
+        database: Option<String>,
+    ) -> Self {
         let places = Places {
-            namespaces,
+            ground,
+            workers,
             folder: tempfile::tempdir().unwrap(),
             down: Mutex::default(),
         };
+        let server = |bind| Server {
+            bind,
+            url: String::new(),
+            process: None,
+        };
         let mut this = Self {
             places: Arc::new(places),
-            switch: Switch::start(devices),
-            processes: Vec::new(),
+            switch,
+            database,
+            servers: binds.into_iter().map(server).collect(),
+            workers: (0..workers).map(|_| None).collect(),
             committed: BTreeMap::new(),
             hashes: BTreeMap::new(),
         };
-        for node in 0..=workers {
-            this.processes.push(None);
-            this.run(node);
+        for server in 0..this.servers.len() {
+            this.run_server(server);
+        }
+        for worker in 1..=workers {
+            this.run(worker);
         }
         this.wait(Duration::from_secs(60), "all workers are there", |cluster| {
-            let all = |worker| {
+            let is_there = |worker| {
                 let status = cluster.status(worker)?;
                 Some(status["members"] == workers && status["peers"] == workers - 1)
             };
             (1..=workers)
-                .all(|worker| all(worker) == Some(true))
+                .all(|worker| is_there(worker) == Some(true))
                 .then_some(())
         });
-        Some(this)
+        this
     }
 
-    /// Starts a node's process.
-    pub(crate) fn run(&mut self, node: usize) {
-        let dir = self.places.dir(node);
-        std::fs::create_dir_all(&dir).unwrap();
-        let server = "http://10.77.0.1:18000";
-        let program = if node == 0 {
-            server_program()
-        } else {
-            worker_program()
-        };
-        let mut command = self.places.namespaces[node].command(program.to_str().unwrap());
-        command.arg("--data-dir").arg(&dir);
-        if node == 0 {
-            command.args(["--bind", "10.77.0.1:18000", "--open"]);
-            command.args(["--difficulty", "12", "--block-interval-ms", "1000"]);
-        } else {
-            command.args(["--server", server, "run"]);
-        }
+    pub(crate) fn switch(&self) -> &Switch {
+        self.switch.as_ref().unwrap()
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.places.folder.path().join(format!("{name}.log"))
+    }
+
+    /// Starts a program whose words go to a log of its own.
+    fn spawn(&self, mut command: Command, name: &str) -> Child {
         let log = std::fs::File::options()
             .append(true)
             .create(true)
-            .open(self.places.folder.path().join(format!("node-{node}.log")));
+            .open(self.log(name));
         let log = log.unwrap();
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        self.processes[node] = Some(command.spawn().unwrap());
-        self.places.down().remove(&node);
-        if node == 0 {
-            self.await_server();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap());
+        command.stderr(log).spawn().unwrap()
+    }
+
+    /// Starts a server, and waits until it answers.
+    pub(crate) fn run_server(&mut self, server: usize) {
+        let name = format!("server-{server}");
+        let dir = self.places.folder.path().join(&name);
+        let mut command = self.places.command(0, &server_program());
+        command.args(["--bind", &self.servers[server].bind, "--open"]);
+        command.args(["--difficulty", "12", "--block-interval-ms", "1000"]);
+        command.arg("--data-dir").arg(&dir);
+        if let Some(database) = &self.database {
+            command.env("BLOCK_CHAIN_DATABASE_URL", database);
         }
-    }
-
-    fn await_server(&mut self) {
-        self.wait(Duration::from_secs(30), "the server is ready", |cluster| {
-            let mut command = cluster.places.namespaces[0].command("timeout");
-            // The shell's own network: a bare machine has no program that asks over HTTP.
-            let script = "exec 3<>/dev/tcp/10.77.0.1/18000 && printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3";
-            let output = command.args(["2", "bash", "-c", script]).output().unwrap();
-            let answered = String::from_utf8_lossy(&output.stdout).contains(" 200 ");
-            answered.then_some(())
+        let said = |cluster: &Self| -> Vec<String> {
+            let log = std::fs::read_to_string(cluster.log(&name)).unwrap_or_default();
+            let lines = log.lines().filter_map(|line| line.strip_prefix("listening on "));
+            lines.map(str::to_owned).collect()
+        };
+        let before = said(self).len();
+        self.servers[server].process = Some(self.spawn(command, &name));
+        // It says so when it answers.
+        let url = self.wait(Duration::from_secs(30), "the server is ready", |cluster| {
+            said(cluster).get(before).cloned()
         });
+        let address = url.strip_prefix("http://").unwrap().to_owned();
+        self.servers[server].bind = address;
+        self.servers[server].url = url;
     }
 
-    /// Kills a node's process as a loss of power would.
-    pub(crate) fn kill(&mut self, node: usize) {
-        self.places.down().insert(node);
+    /// Starts a worker's node.
+    pub(crate) fn run(&mut self, worker: usize) {
+        let dir = self.places.dir(worker);
+        let urls: Vec<&str> = self.servers.iter().map(|server| server.url.as_str()).collect();
+        let mut command = self.places.command(worker, &worker_program());
+        command.arg("--data-dir").arg(&dir);
+        command.args(["--server", &urls.join(","), "run"]);
+        self.workers[worker - 1] = Some(self.spawn(command, &format!("worker-{worker}")));
+        self.places.down().remove(&worker);
+    }
+
+    /// Kills a worker's node as a loss of power would.
+    pub(crate) fn kill(&mut self, worker: usize) {
+        self.places.down().insert(worker);
         // `ip netns exec` becomes the program: this is its process.
-        let mut child = self.processes[node].take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        end(self.workers[worker - 1].take().unwrap());
+    }
+
+    /// Kills a server in the same way.
+    pub(crate) fn kill_server(&mut self, server: usize) {
+        end(self.servers[server].process.take().unwrap());
     }
 
     pub(crate) fn status(&self, worker: usize) -> Option<Value> {
-        self.processes[worker].as_ref()?;
         self.places.ask(worker, &["status"])
     }
 
@@ -181,17 +253,16 @@ impl Cluster {
     }
 
     fn describe(&self) {
-        for node in 0..self.processes.len() {
-            let log = std::fs::read_to_string(self.places.folder.path().join(format!("node-{node}.log")));
-            let log = log.unwrap_or_default();
-            let last: Vec<&str> = log.lines().rev().take(12).collect();
-            println!(
-                "node {node}: {}",
-                last.into_iter().rev().collect::<Vec<_>>().join("\n")
-            );
-            if node > 0 {
-                println!("{:?}", self.status(node));
-            }
+        let servers = (0..self.servers.len()).map(|server| format!("server-{server}"));
+        let workers = (1..=self.places.workers()).map(|worker| format!("worker-{worker}"));
+        for name in servers.chain(workers) {
+            let log = std::fs::read_to_string(self.log(&name)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default();
+            println!("{name}:\n{}", last.join("\n"));
+        }
+        for worker in 1..=self.places.workers() {
+            println!("worker {worker}: {:?}", self.status(worker));
         }
     }
 
@@ -300,11 +371,15 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for child in self.processes.iter_mut().flatten() {
-            let ended = child.kill().and_then(|()| child.wait());
-            assert!(ended.is_ok() || std::thread::panicking());
-        }
+        let servers = self.servers.iter_mut().filter_map(|server| server.process.take());
+        let workers = self.workers.iter_mut().filter_map(Option::take);
+        servers.chain(workers).for_each(end);
     }
+}
+
+fn end(mut child: Child) {
+    let ended = child.kill().and_then(|()| child.wait());
+    assert!(ended.is_ok() || std::thread::panicking());
 }
 
 fn worker_program() -> PathBuf {

@@ -40,7 +40,7 @@ impl Namespace {
         let name = format!("bc-{}-{last}", std::process::id());
         done(Command::new("ip").args(["netns", "add", &name]));
         let this = Self(name);
-        done(this.command("ip").args(["link", "set", "lo", "up"]));
+        done(this.command(Path::new("ip")).args(["link", "set", "lo", "up"]));
         let file = File::open(Path::new("/run/netns").join(&this.0)).unwrap();
         // The thread enters the namespace and ends; the device stays there.
         let device = std::thread::spawn(move || {
@@ -50,20 +50,20 @@ impl Namespace {
         let device = device.join().unwrap();
         let address = format!("10.77.0.{last}/24");
         done(
-            this.command("ip")
+            this.command(Path::new("ip"))
                 .args(["address", "add", &address, "dev", DEVICE]),
         );
         done(
-            this.command("ip")
+            this.command(Path::new("ip"))
                 .args(["link", "set", DEVICE, "mtu", "1400", "up"]),
         );
         (this, device)
     }
 
     /// A program that will run in it.
-    pub(crate) fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0, program]);
+        command.args(["netns", "exec", &self.0]).arg(program);
         command
     }
 }
