@@ -3,10 +3,11 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 BIN := target/release
 SECONDS ?= 60
+SOAK_SECONDS ?= 600
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test sim lint bench deps install dockerup dockerdown dockertest
+.PHONY: help build demo test sim soak lint bench deps install dockerup dockerdown dockertest
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -27,6 +28,9 @@ test: deps lint build ## format, lints, every test, the demo from outside, the d
 
 sim: build ## the network under simulated faults, seed after seed, for SECONDS=60; SEED=0 is the first
 	$(BIN)/block-chain-sim --seconds $(SECONDS) --seed $(SEED)
+
+soak: build ## the real programs under load and random faults for SOAK_SECONDS=600, with a table at the end
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release --locked --workspace --test network_faults -- --nocapture --exact random_faults_for_a_while_lose_nothing
 
 lint: ## format, clippy with warnings denied, licences and sources
 	$(CARGO) fmt --all -- --check

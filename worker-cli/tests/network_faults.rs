@@ -17,6 +17,8 @@ mod namespace;
 #[path = "support/postgres.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod postgres;
+#[path = "network_faults/soak.rs"]
+mod soak;
 #[path = "network_faults/switch.rs"]
 mod switch;
 
@@ -139,4 +141,12 @@ fn of_several_servers_over_one_database_any_may_be_killed() {
     cluster.await_commits(2, SOON);
     cluster.run(leader);
     cluster.check_promises(load.stop(), SOON * 2);
+}
+
+#[test]
+fn random_faults_for_a_while_lose_nothing() {
+    let _alone = ONE.lock();
+    if let Some(mut cluster) = Cluster::start(3, "random_faults_for_a_while_lose_nothing") {
+        soak::run(&mut cluster);
+    }
 }

@@ -266,6 +266,19 @@ impl Cluster {
         }
     }
 
+    /// What the nodes that run hold in memory of their own, in MiB.
+    pub(crate) fn memory(&self) -> Vec<(usize, u64)> {
+        let own = |process: &Child| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+            let kib = line.split_whitespace().next()?.parse::<u64>().ok()?;
+            Some(kib / 1_024)
+        };
+        let workers = self.workers.iter().enumerate();
+        let running = workers.filter_map(|(place, process)| Some((place + 1, own(process.as_ref()?)?)));
+        running.collect()
+    }
+
     /// The worker that leads, by its own word and the others'.
     pub(crate) fn leader(&mut self) -> usize {
         let workers = self.places.workers();
