@@ -174,6 +174,9 @@ pub struct Heartbeat {
     #[serde(default)]
     #[schema(max_length = 256, example = "http://192.0.2.7:8080")]
     pub api: Option<String>,
+    /// Whether it stops now: it gives its lease back, so that another leads at once.
+    #[serde(default)]
+    pub stepping_down: bool,
 }
 
 /// Who leads a chain.

@@ -16,6 +16,7 @@ pub(crate) mod fake;
 pub mod handle;
 mod inbound;
 mod link;
+mod liveness;
 mod progress;
 mod router;
 mod run;

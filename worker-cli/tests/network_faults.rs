@@ -117,7 +117,7 @@ fn cuts_delays_and_losses_are_outlived() {
 fn of_several_servers_over_one_database_any_may_be_killed() {
     let _alone = ONE.lock();
     let database = postgres::Postgres::start();
-    let mut cluster = Cluster::on_loopback(3, 3, database.url());
+    let mut cluster = Cluster::on_loopback(3, 3, Some(database.url()));
     let load = Load::start(&cluster);
     cluster.await_commits(2, SOON);
     for round in 0..2 {
@@ -149,4 +149,80 @@ fn random_faults_for_a_while_lose_nothing() {
     if let Some(mut cluster) = Cluster::start(3, "random_faults_for_a_while_lose_nothing") {
         soak::run(&mut cluster);
     }
+}
+
+#[test]
+fn a_leader_that_is_ended_hands_over_at_once() {
+    let _alone = ONE.lock();
+    let mut cluster = Cluster::on_loopback(3, 1, None);
+    let load = Load::start(&cluster);
+    cluster.await_commits(2, SOON);
+    let leader = cluster.leader();
+    let before = cluster.committed();
+    let ended = Instant::now();
+    cluster.terminate(leader);
+    cluster.await_committed(before + 2, SOON);
+    let took = ended.elapsed();
+    println!("from a leader that is ended to the second block after: {took:.1?}");
+    // Less than the lease of six seconds.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    cluster.run(leader);
+    cluster.check_promises(load.stop(), SOON * 2);
+}
+
+#[test]
+fn a_coordinator_restored_from_an_old_copy_is_refused_until_it_has_recovered() {
+    let _alone = ONE.lock();
+    let mut cluster = Cluster::on_loopback(3, 1, None);
+    let load = Load::start(&cluster);
+    cluster.await_commits(2, SOON);
+    cluster.kill_server(0);
+    let database = cluster.database_file();
+    let sides = ["", "-wal", "-shm"];
+    let beside = |side: &str| std::path::PathBuf::from(format!("{}{side}", database.display()));
+    let copy: Vec<Option<Vec<u8>>> = sides
+        .iter()
+        .map(|side| std::fs::read(beside(side)).ok())
+        .collect();
+    cluster.run_server(0);
+    cluster.await_commits(3, SOON);
+    cluster.kill_server(0);
+    for (side, kept) in sides.iter().zip(&copy) {
+        match kept {
+            Some(bytes) => std::fs::write(beside(side), bytes).unwrap(),
+            None if beside(side).exists() => std::fs::remove_file(beside(side)).unwrap(),
+            None => {}
+        }
+    }
+    cluster.run_server(0);
+
+    // The workers refuse it, and say by how much it is behind.
+    cluster.wait(SOON, "the workers name the gap", |cluster| {
+        let told = |worker| {
+            let status = cluster.status(worker)?;
+            let reason = status["waiting"]["reason"].as_str()?.to_owned();
+            Some(reason.starts_with("AGR-8: the worker has seen term"))
+        };
+        (1..=3).all(|worker| told(worker) == Some(true)).then_some(())
+    });
+    let before = cluster.committed();
+    let plan = cluster.wait(SOON, "all have shown what they have", |cluster| {
+        let (done, said) = cluster.recover(&[]);
+        (done && !said.contains("were not heard")).then_some(said)
+    });
+    assert!(
+        plan.contains("nothing is done yet") && plan.contains("holds a checkpoint of"),
+        "{plan}"
+    );
+    assert_eq!(cluster.committed(), before, "nothing was committed meanwhile");
+    let (done, said) = cluster.recover(&["--yes"]);
+    println!("{said}");
+    assert!(done && said.contains("committed is now"), "{said}");
+    cluster.await_commits(2, SOON);
+    let (again, said) = cluster.recover(&["--yes"]);
+    assert!(
+        !again && said.contains("AGR-9: no worker shows anything"),
+        "{said}"
+    );
+    cluster.check_promises(load.stop(), SOON * 2);
 }

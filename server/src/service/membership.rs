@@ -338,10 +338,15 @@ impl Service {
                 chain: chain.name.clone(),
                 worker: id,
                 counts,
+                // Its lease is over, and its time in the quorum is not.
+                last_seen_ms: to_sql(if beat.stepping_down {
+                    now.get().saturating_sub(self.settings.lease_ms.saturating_add(1))
+                } else {
+                    now.get()
+                }),
                 joined: known.map_or(to_sql(now.get()), |known| known.joined),
                 addresses,
                 api: beat.api.clone(),
-                last_seen_ms: to_sql(now.get()),
                 height: to_sql(beat.height.get()),
                 head: beat.head.to_string(),
                 committed: to_sql(beat.committed.get()),

@@ -11,6 +11,7 @@ on_both!(
     agr_10_who_joins_later_does_not_lead_before_it_counts,
     agr_10_the_last_that_counts_stays_until_another_can_take_its_place,
     a_cosignature_of_one_that_does_not_count_yet_is_kept,
+    a_leader_that_steps_down_is_followed_at_once_and_stays_a_member,
 );
 
 fn counting(service: &Service, ms: u64) -> Vec<bool> {
@@ -108,4 +109,28 @@ fn a_cosignature_of_one_that_does_not_count_yet_is_kept(open: Open<'_>) {
     assert_eq!((view.cosignatures, view.is_final), (0, false));
     let own = cosigned(&service, 2, &workers[0].key);
     assert!(service.cosign(&workers[0].who, "main", &own).unwrap().is_final);
+}
+
+fn a_leader_that_steps_down_is_followed_at_once_and_stays_a_member(open: Open<'_>) {
+    let (service, workers) = network(open(), 2);
+    for worker in &workers {
+        beat(&service, worker, 1, at(10));
+    }
+    let mut last = heartbeat(&service, 1);
+    last.stepping_down = true;
+    // A follower that stops changes nothing.
+    let view = service.heartbeat(&workers[1].who, &last, at(20)).unwrap();
+    let leader = view.leader.unwrap();
+    assert_eq!((leader.worker_id, leader.term.get()), (workers[0].who.worker, 1));
+    beat(&service, &workers[1], 1, at(30));
+    let view = service.heartbeat(&workers[0].who, &last, at(40)).unwrap();
+    let leader = view.leader.unwrap();
+    assert_eq!((leader.worker_id, leader.term.get()), (workers[1].who.worker, 2));
+    assert_eq!((view.members.len(), view.quorum), (2, 2));
+    // It is not counted as silent since long before.
+    service.tick(at(50)).unwrap();
+    assert_eq!(service.view("main", at(51)).unwrap().members.len(), 2);
+    // Nobody else is there: it is as if it had just become silent.
+    let view = service.heartbeat(&workers[1].who, &last, at(60)).unwrap();
+    assert_eq!(view.leader.unwrap().worker_id, workers[1].who.worker);
 }

@@ -94,6 +94,7 @@ pub(crate) fn heartbeat(service: &Service, height: u64) -> Heartbeat {
         checkpoint_size: size,
         addresses: Vec::new(),
         api: None,
+        stepping_down: false,
     }
 }
 

@@ -69,6 +69,7 @@ impl World {
                     checkpoint_size: size,
                     addresses: Vec::new(),
                     api: None,
+                    stepping_down: false,
                 };
                 match service.heartbeat(&node.worker, &beat, now) {
                     Ok(view) => Event::View(Box::new(view)),

@@ -99,6 +99,7 @@ async fn a_coordinator_of_another_version_is_named_as_that_also_to_who_is_regist
         checkpoint_size: 0,
         addresses: Vec::new(),
         api: None,
+        stepping_down: false,
     };
     let error = client(&[&newer]).heartbeat(Uuid::nil(), &beat).await.unwrap_err();
     assert!(

@@ -17,6 +17,7 @@ use block_chain_common::quantity::Height;
 use block_chain_common::work::{Target, Work};
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -130,6 +131,7 @@ impl Running {
             for effect in effects {
                 self.perform(effect);
             }
+            self.thread.shared.steps.fetch_add(1, Ordering::Relaxed);
             self.publish_status();
         }
         Ok(())

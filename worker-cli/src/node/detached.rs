@@ -5,6 +5,7 @@ use crate::storage::Store;
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::keys::SecretKey;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Instant;
 use tokio::sync::{broadcast, mpsc};
@@ -28,6 +29,7 @@ impl NodeHandle {
             events: broadcast::channel(256).0,
             signing: tokio::sync::Mutex::new(()),
             started: Mutex::new(Instant::now()),
+            steps: AtomicU64::new(0),
             failure: OnceLock::new(),
         }))
     }

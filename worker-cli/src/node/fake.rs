@@ -79,6 +79,7 @@ impl FakeNode {
                     .checked_sub(Duration::from_secs(10))
                     .unwrap_or_else(Instant::now),
             ),
+            steps: AtomicU64::new(0),
             failure: OnceLock::new(),
         };
         let fake = Self {

@@ -17,6 +17,7 @@ use block_chain_common::transaction::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -174,6 +175,8 @@ pub(crate) struct Shared {
     pub(crate) signing: tokio::sync::Mutex<()>,
     pub(crate) started: Mutex<std::time::Instant>,
     /// Why the chain's thread has ended, where the store failed it.
+    /// Groups of inputs that the chain's thread has worked off.
+    pub(crate) steps: AtomicU64,
     pub(crate) failure: OnceLock<StorageError>,
 }
 

@@ -2,6 +2,7 @@
 
 use super::chain_thread::Input;
 use super::handle::{NodeEvent, RequestError, Shared};
+use super::liveness::Liveness;
 use super::{clock, now};
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::identity::{CHAIN_KEYS, write_private};
@@ -44,6 +45,7 @@ pub(super) struct Link {
     pub(super) news: Arc<Notify>,
     /// Whether the worker has left. Held during a heartbeat, so that none can arrive after the leaving and undo it.
     pub(super) left: Arc<Mutex<bool>>,
+    pub(super) proof: Arc<Liveness>,
 }
 
 impl Link {
@@ -56,7 +58,13 @@ impl Link {
             if *left {
                 return;
             }
-            let beat = self.beat().await;
+            if let Err(reason) = self.proof.show(&self.shared).await {
+                drop(left);
+                self.cannot_work(reason, &mut told);
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            let beat = self.beat(false).await;
             drop(left);
             match beat {
                 Ok(view) => {
@@ -95,7 +103,32 @@ impl Link {
         }
     }
 
-    async fn beat(&self) -> Result<ChainView, CoordinatorError> {
+    /// Another is to lead: this node stops. No heartbeat follows.
+    pub(super) async fn step_down(&self) {
+        let mut left = self.left.lock().await;
+        if !std::mem::replace(&mut *left, true)
+            && let Err(error) = self.beat(true).await
+        {
+            tracing::debug!(%error, "the coordinator is not told that this node stops");
+        }
+    }
+
+    /// A lease is for who can do a leader's work: without it no heartbeat is sent.
+    fn cannot_work(&self, reason: String, told: &mut Vec<String>) {
+        if told.last() != Some(&reason) {
+            tracing::error!(reason, "no heartbeat is sent");
+            told.push(reason.clone());
+        }
+        let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
+        status.waiting = Some(Waiting {
+            reason,
+            missing: Vec::new(),
+            needed: 1,
+            hint: Some("look at this machine's disk".to_owned()),
+        });
+    }
+
+    async fn beat(&self, stepping_down: bool) -> Result<ChainView, CoordinatorError> {
         let store = &self.shared.store;
         let (height, head) = store.head();
         let checkpoint_size = store.committed().map_or(0, |checkpoint| checkpoint.size);
@@ -113,6 +146,7 @@ impl Link {
                 .map(ToString::to_string)
                 .collect(),
             api: Some(self.api.clone()),
+            stepping_down,
         };
         let asked = now();
         let view = self.client.heartbeat(self.worker, &beat).await?;

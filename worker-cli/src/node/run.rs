@@ -20,6 +20,7 @@ use block_chain_common::keys::SecretKey;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
@@ -29,6 +30,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How long the chain's thread may take to write what is under way.
 const END: Duration = Duration::from_secs(10);
+
+/// How long the coordinator may take to hear that another is to lead.
+const STEP_DOWN: Duration = Duration::from_secs(2);
 
 /// What a node is told.
 #[derive(Debug, Clone)]
@@ -57,6 +61,7 @@ struct Opened {
 
 /// The threads and tasks of a running node.
 struct Running {
+    link: Link,
     chain: mpsc::UnboundedSender<Input>,
     failed: mpsc::Receiver<Result<(), StorageError>>,
     stopping: watch::Receiver<bool>,
@@ -114,6 +119,13 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
             _ => Err(anyhow!("the chain's thread has ended")),
         },
     };
+    // While it still answers its peers: another worker is to lead.
+    if tokio::time::timeout(STEP_DOWN, running.link.step_down())
+        .await
+        .is_err()
+    {
+        tracing::debug!("the coordinator is not told that this node stops");
+    }
     // The interface ends first, so that nobody is answered by half a node; then what is under way is written.
     api.stop().await;
     dump.shutdown().await;
@@ -180,6 +192,7 @@ fn share(
         events: broadcast::channel(256).0,
         signing: tokio::sync::Mutex::new(()),
         started: Mutex::new(Instant::now()),
+        steps: AtomicU64::new(0),
         failure: OnceLock::new(),
     }
 }
@@ -239,12 +252,15 @@ fn spawn(
         api,
         news: Arc::new(Notify::new()),
         left: Arc::new(tokio::sync::Mutex::new(false)),
+        proof: Arc::default(),
     };
+    let own = link.clone();
     tokio::spawn(link.clone().requests(requests));
     tokio::spawn(link.clone().listen());
     tokio::spawn(link.heartbeats());
     tokio::spawn(tick(chain.clone()));
     Ok(Running {
+        link: own,
         chain,
         failed,
         stopping,

@@ -115,9 +115,9 @@ impl Cluster {
     }
 
     /// So many workers of several coordinators over one database, without namespaces.
-    pub(crate) fn on_loopback(workers: usize, servers: usize, database: String) -> Self {
+    pub(crate) fn on_loopback(workers: usize, servers: usize, database: Option<String>) -> Self {
         let binds = vec!["127.0.0.1:0".to_owned(); servers];
-        Self::with((Ground::Loopback, None), workers, binds, Some(database))
+        Self::with((Ground::Loopback, None), workers, binds, database)
     }
 
     fn with(
@@ -228,6 +228,34 @@ impl Cluster {
         end(self.workers[worker - 1].take().unwrap());
     }
 
+    /// Has a worker's node end in good order.
+    pub(crate) fn terminate(&mut self, worker: usize) {
+        self.places.down().insert(worker);
+        let mut child = self.workers[worker - 1].take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(
+            child.wait().unwrap().success(),
+            "worker {worker} does not end well"
+        );
+    }
+
+    /// A server's own database, where it has one.
+    pub(crate) fn database_file(&self) -> PathBuf {
+        self.places.folder.path().join("server-0/coordinator.sqlite")
+    }
+
+    /// What `block-chain-server recover` says, and whether it did what it was asked for.
+    pub(crate) fn recover(&self, more: &[&str]) -> (bool, String) {
+        let mut command = self.places.command(0, &server_program());
+        command.arg("recover").arg("--data-dir");
+        let command = command.arg(self.places.folder.path().join("server-0")).args(more);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let (said, error) = (output.stdout, output.stderr);
+        let text = String::from_utf8_lossy(&[said, error].concat()).into_owned();
+        (output.status.success(), text)
+    }
+
     /// Kills a server in the same way.
     pub(crate) fn kill_server(&mut self, server: usize) {
         end(self.servers[server].process.take().unwrap());
@@ -237,7 +265,12 @@ impl Cluster {
         self.places.ask(worker, &["status"])
     }
 
-    fn wait<T>(&mut self, longest: Duration, what: &str, mut look: impl FnMut(&mut Self) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(
+        &mut self,
+        longest: Duration,
+        what: &str,
+        mut look: impl FnMut(&mut Self) -> Option<T>,
+    ) -> T {
         let began = Instant::now();
         loop {
             if let Some(found) = look(self) {

@@ -175,6 +175,7 @@ impl World {
             checkpoint_size,
             addresses: Vec::new(),
             api: None,
+            stepping_down: false,
         };
         let view = self
             .service
