@@ -64,26 +64,12 @@ pub fn waiting(view: &ChainView, head: Height) -> Option<Waiting> {
         return None;
     }
     let counting: Vec<&Member> = view.members.iter().filter(|member| member.counts).collect();
-    let all = counting.len();
     let alive = counting.iter().filter(|member| member.alive).count();
-    let behind = |member: &Member| head.get().saturating_sub(member.height.get());
-    let missing = |which: &dyn Fn(&Member) -> bool| -> Vec<MissingWorker> {
-        let found = counting.iter().filter(|member| which(member));
-        found
-            .map(|member| MissingWorker {
-                worker_id: member.worker_id,
-                name: member.name.clone(),
-                heard: Timestamp::new(view.time.get().saturating_sub(member.silent_ms)),
-                silent_ms: (!member.alive).then_some(member.silent_ms),
-                behind: behind(member),
-            })
-            .collect()
-    };
     let is_committed = view
         .checkpoint
         .as_ref()
         .is_some_and(|last| last.size > head.get());
-    let (reason, missing, hint) = if all == 0 {
+    let (reason, missing, hint) = if counting.is_empty() {
         (
             "no worker takes part yet".to_owned(),
             Vec::new(),
@@ -91,14 +77,18 @@ pub fn waiting(view: &ChainView, head: Height) -> Option<Waiting> {
         )
     } else if alive < view.quorum {
         (
-            format!("{alive} of {all} workers are alive, {} are needed", view.quorum),
-            missing(&|member| !member.alive),
+            format!(
+                "{alive} of {} workers are alive, {} are needed",
+                counting.len(),
+                view.quorum
+            ),
+            missing(view, head, |member| !member.alive),
             "on their machines: block-chain-worker run; after a while the coordinator goes on without them",
         )
     } else if view.leader.is_none() {
         (
             "there is no leader: no live worker holds all that is committed".to_owned(),
-            missing(&|member| !member.alive || behind(member) > 0),
+            missing(view, head, |member| !member.alive || behind(member, head) > 0),
             "on their machines: block-chain-worker run",
         )
     } else if is_committed {
@@ -107,27 +97,23 @@ pub fn waiting(view: &ChainView, head: Height) -> Option<Waiting> {
             .checkpoint
             .as_ref()
             .and_then(|last| SignedNote::parse(&last.note).ok());
-        let cosigned = |member: &Member| {
-            let name = witness_name(&member.public_key);
-            let mut lines = note.iter().flat_map(|note| note.signatures());
-            lines.any(|line| line.name == name)
-        };
         (
             format!(
                 "block {head} is committed; {given} of {} cosignatures are there",
                 view.quorum
             ),
-            missing(&|member| !cosigned(member)),
+            missing(view, head, |member| !has_signed(note.as_ref(), member)),
             "on the machines of those that are missing: block-chain-worker status",
         )
     } else {
-        let holding = counting.iter().filter(|member| behind(member) == 0).count();
+        let holding = counting.iter().filter(|member| behind(member, head) == 0).count();
         (
             format!(
-                "the leader has not had block {head} committed yet; {holding} of {all} workers hold it, {} are needed",
+                "the leader has not had block {head} committed yet; {holding} of {} workers hold it, {} are needed",
+                counting.len(),
                 view.quorum
             ),
-            missing(&|member| !member.alive || behind(member) > 0),
+            missing(view, head, |member| !member.alive || behind(member, head) > 0),
             "on the machines of those that are missing: block-chain-worker status",
         )
     };
@@ -139,8 +125,38 @@ pub fn waiting(view: &ChainView, head: Height) -> Option<Waiting> {
     })
 }
 
+const fn behind(member: &Member, head: Height) -> u64 {
+    head.get().saturating_sub(member.height.get())
+}
+
+fn has_signed(note: Option<&SignedNote>, member: &Member) -> bool {
+    let name = witness_name(&member.public_key);
+    let mut lines = note.into_iter().flat_map(SignedNote::signatures);
+    lines.any(|line| line.name == name)
+}
+
+/// Those of the members that count who are waited for.
+fn missing(view: &ChainView, head: Height, which: impl Fn(&Member) -> bool) -> Vec<MissingWorker> {
+    let counting = view.members.iter().filter(|member| member.counts);
+    let found = counting.filter(|member| which(member));
+    found
+        .map(|member| MissingWorker {
+            worker_id: member.worker_id,
+            name: member.name.clone(),
+            heard: Timestamp::new(view.time.get().saturating_sub(member.silent_ms)),
+            silent_ms: (!member.alive).then_some(member.silent_ms),
+            behind: behind(member, head),
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::panic,
+        reason = "a test that meets what it does not expect has failed"
+    )]
+
     use super::*;
     use crate::coordinator_api::{CheckpointView, Leader};
     use crate::hash::BlockHash;

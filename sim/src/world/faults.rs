@@ -40,41 +40,8 @@ impl World {
         let node = self.rng.random_range(0..self.nodes.len());
         let long = self.rng.random_range(100..15_000);
         match self.rng.random_range(0..15_u32) {
-            0 | 1 => {
-                let one_way = self.percent(30);
-                let side: Vec<bool> = (0..self.nodes.len()).map(|_| self.rng.random()).collect();
-                let mut pairs = BTreeSet::new();
-                for (from, to) in (0..side.len()).flat_map(|from| (0..side.len()).map(move |to| (from, to))) {
-                    if side.get(from) != side.get(to) && (!one_way || side.get(from) == Some(&true)) {
-                        pairs.insert((from, to));
-                    }
-                }
-                self.tell(|| format!("cut for {long} ms: {pairs:?}"));
-                self.cut.extend(&pairs);
-                self.later(long, What::Heal(Fault::Cut(pairs)));
-            }
-            2 | 3 => {
-                let requests = self.percent(50);
-                let all = self.percent(25);
-                self.tell(|| {
-                    let who = if all {
-                        "all nodes".to_owned()
-                    } else {
-                        format!("node {node}")
-                    };
-                    let what = if requests { "requests to" } else { "answers of" };
-                    format!("{what} the coordinator are lost for {who}, {long} ms")
-                });
-                let from = if all {
-                    0..self.nodes.len()
-                } else {
-                    node..node.saturating_add(1)
-                };
-                for node in from {
-                    self.deaf.insert((node, requests));
-                    self.later(long, What::Heal(Fault::Unreachable(node, requests)));
-                }
-            }
+            0 | 1 => self.cut_for(long),
+            2 | 3 => self.deafen(node, long),
             4 | 5 => self.crash(node, long)?,
             6 => {
                 self.tell(|| format!("node {node} is paused for {long} ms"));
@@ -121,6 +88,45 @@ impl World {
             _ => self.flip(node),
         }
         Ok(())
+    }
+
+    /// Some do not reach the others, or neither side the other.
+    fn cut_for(&mut self, long: u64) {
+        let one_way = self.percent(30);
+        let side: Vec<bool> = (0..self.nodes.len()).map(|_| self.rng.random()).collect();
+        let mut pairs = BTreeSet::new();
+        for (from, to) in (0..side.len()).flat_map(|from| (0..side.len()).map(move |to| (from, to))) {
+            if side.get(from) != side.get(to) && (!one_way || side.get(from) == Some(&true)) {
+                pairs.insert((from, to));
+            }
+        }
+        self.tell(|| format!("cut for {long} ms: {pairs:?}"));
+        self.cut.extend(&pairs);
+        self.later(long, What::Heal(Fault::Cut(pairs)));
+    }
+
+    /// Requests to the coordinator, or its answers, are lost for a node or for all.
+    fn deafen(&mut self, node: usize, long: u64) {
+        let requests = self.percent(50);
+        let all = self.percent(25);
+        self.tell(|| {
+            let who = if all {
+                "all nodes".to_owned()
+            } else {
+                format!("node {node}")
+            };
+            let what = if requests { "requests to" } else { "answers of" };
+            format!("{what} the coordinator are lost for {who}, {long} ms")
+        });
+        let from = if all {
+            0..self.nodes.len()
+        } else {
+            node..node.saturating_add(1)
+        };
+        for node in from {
+            self.deaf.insert((node, requests));
+            self.later(long, What::Heal(Fault::Unreachable(node, requests)));
+        }
     }
 
     /// Nodes look for a block at the same time.

@@ -110,6 +110,14 @@ pub(super) async fn status(node: &NodeClient, format: Format) -> Done {
     if let Some(complaint) = now.clock_offset_ms.and_then(clock::complaint) {
         rows.push(("clock", complaint));
     }
+    rows.extend(not_agreed(&now));
+    output::line(&facts(&rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why the head is not final, and who is waited for; why this worker has stopped, where it has.
+fn not_agreed(now: &NodeStatus) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
     if let Some(waiting) = &now.waiting {
         let hint = waiting
             .hint
@@ -127,8 +135,7 @@ pub(super) async fn status(node: &NodeClient, format: Format) -> Done {
         );
         rows.push(("stopped", told));
     }
-    output::line(&facts(&rows))?;
-    Ok(ExitCode::SUCCESS)
+    rows
 }
 
 pub(super) async fn record(

@@ -22,7 +22,7 @@ const USELESS_MS: u64 = 2_000;
 /// Headers ahead of the chain that are asked for; more when these are connected.
 const HEADERS_AHEAD: usize = 2_000;
 /// Bytes of bodies that may be on their way or wait to be connected.
-const BODY_BYTES: usize = 10 * 1_048_576;
+const BODY_BYTES: usize = 12 * 1_048_576;
 /// Blocks asked of one peer at a time.
 const BLOCKS_PER_PEER: usize = 16;
 /// Bodies on their way or waiting, however small.

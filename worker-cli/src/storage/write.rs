@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 const PART_BYTES: usize = 32 * 1_024;
 
 /// What may be in memtables, full ones that wait to be flushed included.
-const BUFFERED_BYTES: u64 = 36 * 1_048_576;
+const BUFFERED_BYTES: u64 = 44 * 1_048_576;
 /// How long a write waits for room: a merge takes seconds; where flushing has stopped, the next write says why.
 const LONGEST_MERGE: Duration = Duration::from_secs(30);
 
