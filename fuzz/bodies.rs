@@ -7,18 +7,21 @@ use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::codec::{Format, decode, encode};
+use block_chain_common::evidence::Evidence;
+use block_chain_common::hash::ChainId;
 use block_chain_common::header::Header;
-use block_chain_common::keys::Address;
+use block_chain_common::keys::{Address, SecretKey};
 use block_chain_common::note::SignedNote;
 use block_chain_common::peer_message::Message;
 use block_chain_common::receipt::Receipt;
+use block_chain_common::recovery::Recovery;
 use block_chain_common::transaction::Transaction;
 
 /// A target's name and body.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target; `fuzz/fuzz_targets/` has one file for each name.
-pub(crate) const TARGETS: [Target; 10] = [
+pub(crate) const TARGETS: [Target; 12] = [
     ("transaction", format::<Transaction>),
     ("header", format::<Header>),
     ("block", format::<Block>),
@@ -29,6 +32,8 @@ pub(crate) const TARGETS: [Target; 10] = [
     ("receipt", receipt),
     ("chain_keys", chain_keys),
     ("address", address),
+    ("evidence", evidence),
+    ("recovery", recovery),
 ];
 
 /// What decodes is the only encoding of its value.
@@ -87,5 +92,27 @@ pub(crate) fn address(bytes: &[u8]) {
     };
     if let Ok(address) = text.parse::<Address>() {
         assert_eq!(address.to_string(), text.to_lowercase());
+    }
+}
+
+/// Evidence that is read is written the same, and judged without a panic.
+pub(crate) fn evidence(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(evidence) = Evidence::parse(text) {
+        assert_eq!(evidence.to_text(), text);
+        drop(evidence.judge());
+    }
+}
+
+/// A statement of a recovery that is believed has one text.
+pub(crate) fn recovery(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let key = SecretKey::from_seed(&[1; 32]);
+    if let Ok(recovery) = Recovery::verify(text, &ChainId::from_bytes([6; 32]), &key.public_key()) {
+        assert!(text.starts_with(&recovery.text()));
     }
 }

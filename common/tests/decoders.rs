@@ -18,12 +18,14 @@ use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
 use block_chain_common::codec::encode;
-use block_chain_common::hash::{BlockHash, Root};
+use block_chain_common::evidence::{Evidence, Statement};
+use block_chain_common::hash::{BlockHash, ChainId, Root};
 use block_chain_common::keys::SecretKey;
 use block_chain_common::merkle::TransactionProof;
 use block_chain_common::peer_message::Message;
-use block_chain_common::quantity::{Amount, Height, Nonce, Term};
+use block_chain_common::quantity::{Amount, Height, Nonce, Term, Timestamp};
 use block_chain_common::receipt::Receipt;
+use block_chain_common::recovery::Recovery;
 use block_chain_common::transaction::{Memo, Payload, Transaction};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -77,6 +79,19 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
     };
     let chain = (checked.id(), "main".to_owned());
     let keys = ChainKeys::new(chain, key.public_key(), vec![key.public_key()]).unwrap();
+    let evidence = Evidence {
+        chain: checked.id(),
+        coordinator: key.public_key(),
+        reason: "two checkpoints of 2 blocks differ".to_owned(),
+        first: Statement::Note(note.to_string()),
+        second: note.to_string(),
+    };
+    let recovery = Recovery {
+        chain: ChainId::from_bytes([6; 32]),
+        at: Timestamp::new(1_700_000_000_000),
+        term: (Term::new(3), Term::new(9)),
+        size: (7, 12),
+    };
     BTreeMap::from([
         ("transaction", encode(&transaction)),
         ("header", encode(&header)),
@@ -88,6 +103,8 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
         ("receipt", receipt.to_text().into_bytes()),
         ("chain_keys", keys.to_text().into_bytes()),
         ("address", key.public_key().address().to_string().into_bytes()),
+        ("evidence", evidence.to_text().into_bytes()),
+        ("recovery", recovery.sign(&key).unwrap().to_string().into_bytes()),
     ])
 }
 
@@ -103,6 +120,12 @@ fn every_seed_is_well_formed() {
     assert!(decode::<Acknowledgement>(&seeds["acknowledgement"]).is_ok());
     assert!(Receipt::parse(std::str::from_utf8(&seeds["receipt"]).unwrap()).is_ok());
     assert!(ChainKeys::parse(std::str::from_utf8(&seeds["chain_keys"]).unwrap()).is_ok());
+    assert!(Evidence::parse(std::str::from_utf8(&seeds["evidence"]).unwrap()).is_ok());
+    let (statement, key) = (
+        std::str::from_utf8(&seeds["recovery"]).unwrap(),
+        SecretKey::from_seed(&[1; 32]),
+    );
+    assert!(Recovery::verify(statement, &ChainId::from_bytes([6; 32]), &key.public_key()).is_ok());
 }
 
 #[test]

@@ -18,6 +18,7 @@ use block_chain_common::chain_spec::{Allocation, ChainSpec, Grant, Parent, Proof
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
 use block_chain_common::codec::{BoundedBytes, BoundedVec, Format, decode, encode};
 use block_chain_common::coordinator_api::registration_bytes;
+use block_chain_common::evidence::{Evidence, Statement, Verdict};
 use block_chain_common::hash::{BlockHash, ChainId, Digest, Root, TxId};
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::history::{Frontier, prove_consistency, prove_inclusion};
@@ -26,6 +27,7 @@ use block_chain_common::merkle::prove_transaction;
 use block_chain_common::peer_message::{Message, Status};
 use block_chain_common::quantity::{Amount, Height, Nonce, Term, Timestamp};
 use block_chain_common::receipt::Receipt;
+use block_chain_common::recovery::Recovery;
 use block_chain_common::state::{Account, RecordState, Release, StateKey, StateValue};
 use block_chain_common::transaction::{Memo, Payload, RecordValue, Role, Transaction};
 use block_chain_common::work::Target;
@@ -382,6 +384,42 @@ fn block_and_receipt(built: &mut Built) {
     assert_eq!(receipt.to_text(), include_str!("vectors/receipt"));
     let keys = ChainKeys::new((spec.id(), "main".to_owned()), key(9).public_key(), members).unwrap();
     assert_eq!(keys.to_text(), include_str!("vectors/chain_keys"));
+}
+
+/// A coordinator that contradicts itself, and one that was recovered.
+#[test]
+fn evidence_and_recovery_do_not_change() {
+    let chain = easy().check().unwrap().id();
+    let note = |root: u8| {
+        let checkpoint = Checkpoint {
+            chain,
+            size: 5,
+            root: Root::from_bytes([root; 32]),
+            term: Term::new(4),
+            block: BlockHash::from_bytes([7; 32]),
+        };
+        checkpoint.sign(&key(9)).unwrap().to_string()
+    };
+    let evidence = Evidence {
+        chain,
+        coordinator: key(9).public_key(),
+        reason: "two checkpoints of 5 blocks differ".to_owned(),
+        first: Statement::Note(note(1)),
+        second: note(2),
+    };
+    assert!(matches!(
+        evidence.judge(),
+        Ok(Verdict::Contradiction { size: 5, .. })
+    ));
+    assert_eq!(evidence.to_text(), include_str!("vectors/evidence"));
+    let recovery = Recovery {
+        chain,
+        at: Timestamp::new(1_700_000_000_000),
+        term: (Term::new(3), Term::new(9)),
+        size: (7, 12),
+    };
+    let statement = recovery.sign(&key(9)).unwrap().to_string();
+    assert_eq!(statement, include_str!("vectors/recovery"));
 }
 
 #[test]

@@ -249,3 +249,61 @@ fn completions_know_the_commands_whatever_the_settings_say() {
         );
     }
 }
+
+#[test]
+fn evidence_is_judged_by_its_signatures() {
+    use block_chain_common::checkpoint::Checkpoint;
+    use block_chain_common::evidence::{Evidence, Statement};
+    use block_chain_common::hash::{BlockHash, ChainId, Root};
+    use block_chain_common::keys::SecretKey;
+    use block_chain_common::quantity::Term;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("evidence.txt");
+    let name = file.display().to_string();
+    let (chain, key) = (ChainId::from_bytes([6; 32]), SecretKey::from_seed(&[1; 32]));
+    let note = |root: u8| {
+        let checkpoint = Checkpoint {
+            chain,
+            size: 5,
+            root: Root::from_bytes([root; 32]),
+            term: Term::new(1),
+            block: BlockHash::from_bytes([7; 32]),
+        };
+        checkpoint.sign(&key).unwrap().to_string()
+    };
+    let mut evidence = Evidence {
+        chain,
+        coordinator: key.public_key(),
+        reason: "two checkpoints of 5 blocks differ".to_owned(),
+        first: Statement::Note(note(1)),
+        second: note(2),
+    };
+    std::fs::write(&file, evidence.to_text()).unwrap();
+    let judged = run(dir.path(), &["--json", "verify", &name]);
+    let answer: serde_json::Value = serde_json::from_slice(&judged.stdout).unwrap();
+    assert_eq!(
+        (&answer["proven"], &answer["size"]),
+        (&true.into(), &5.into()),
+        "{answer}"
+    );
+    let table = run(dir.path(), &["verify", &name]);
+    let said = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(
+        table.status.success() && said.contains("has contradicted itself"),
+        "{said}"
+    );
+
+    // Of another coordinator than the one that the reader knows; and two that can both be true.
+    let other = SecretKey::from_seed(&[2; 32]).public_key().to_string();
+    let id = chain.to_string();
+    let known = ["verify", &name, "--coordinator-key", &other, "--chain-id", &id];
+    let (code, said) = refused(&run(dir.path(), &known), "another key");
+    assert!(code == 1 && said.contains("another coordinator's key"), "{said}");
+    evidence.second = note(1);
+    std::fs::write(&file, evidence.to_text()).unwrap();
+    let (code, said) = refused(&run(dir.path(), &["verify", &name]), "no contradiction");
+    assert!(
+        code == 1 && said.contains("do not contradict each other"),
+        "{said}"
+    );
+}

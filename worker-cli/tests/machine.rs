@@ -12,6 +12,8 @@ mod world;
 
 use block_chain_common::block::{Block, CheckedBlock};
 use block_chain_common::checkpoint::Checkpoint;
+use block_chain_common::codec::BoundedBytes;
+use block_chain_common::evidence::{Evidence, Verdict};
 use block_chain_common::hash::{BlockHash, Digest};
 use block_chain_common::header::Proof;
 use block_chain_common::keys::{PublicKey, SecretKey};
@@ -257,4 +259,49 @@ fn agr_1_and_2_acknowledge_the_leader_s_block_on_the_own_chain_and_refuse_others
     );
     let beyond = (height.get() + 1, head);
     assert!(!acknowledges(&mut world, follower, keys[leader], beyond), "AGR-2");
+}
+
+/// A checkpoint of the coordinator's key that says something else of as many blocks.
+fn contradiction(world: &World, note: &str) -> String {
+    let key = world.coordinator_key();
+    let (checkpoint, _) = Checkpoint::verify(note, &world.spec.id(), &key.public_key()).unwrap();
+    let other = Checkpoint {
+        block: BlockHash::from_bytes([9; 32]),
+        ..checkpoint
+    };
+    other.sign(&key).unwrap().to_string()
+}
+
+#[test]
+fn two_checkpoints_that_contradict_each_other_stop_a_worker_for_good() {
+    let mut world = World::new(3);
+    world.submit(0, 50, 0..1);
+    world.mine(0);
+    world.settle();
+    world.assert_agreed();
+    let known = world.nodes[1].store.committed().unwrap().note;
+    let second = contradiction(&world, &known);
+    let message = Message::Checkpoint(BoundedBytes::new(second.clone().into_bytes()).unwrap());
+    let from = world.nodes[0].key.public_key();
+    let effects = world.step_alone(1, Event::Message(from, message));
+    let evidence = effects.into_iter().find_map(|effect| match effect {
+        Effect::Evidence(evidence) => Some(*evidence),
+        _ => None,
+    });
+    let evidence = evidence.unwrap();
+    assert_eq!(evidence.second, second);
+    assert!(matches!(
+        evidence.judge(),
+        Ok(Verdict::Contradiction { size: 2, .. })
+    ));
+    assert_eq!(Evidence::parse(&evidence.to_text()).unwrap(), evidence);
+
+    // It agrees to nothing more, after a restart too; the two others go on.
+    world.restart_with(1, Some(evidence));
+    world.submit(0, 50, 1..2);
+    world.mine(0);
+    world.settle();
+    assert_eq!(world.nodes[0].store.committed().unwrap().size, 3);
+    assert_eq!(world.nodes[1].store.committed().unwrap().size, 2);
+    assert_eq!(world.head(1).0, 1);
 }

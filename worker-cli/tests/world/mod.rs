@@ -5,6 +5,7 @@ use block_chain_common::chain_spec::{CheckedSpec, ProofSpec};
 use block_chain_common::coordinator_api::{
     API_VERSION, CosignRequest, Heartbeat, RegisterRequest, registration_bytes,
 };
+use block_chain_common::evidence::Evidence;
 use block_chain_common::keys::{PublicKey, SecretKey};
 use block_chain_common::quantity::{Height, Nonce, Term, Timestamp};
 use block_chain_common::transaction::{
@@ -12,6 +13,7 @@ use block_chain_common::transaction::{
 };
 use block_chain_common::work::Target;
 use block_chain_server::service::{Capability, Join, Service, Settings, stored_spec};
+use block_chain_server::store::StoreError;
 use block_chain_worker::machine::{
     ChainRead as _, CommitOutcome, Effect, Event, FoundNonce, Machine, MempoolError, Message, Start, serve,
 };
@@ -43,7 +45,16 @@ pub struct World {
     now: u64,
 }
 
-fn machine(spec: &Arc<CheckedSpec>, coordinator: PublicKey, key: &SecretKey, store: &Store) -> Machine {
+/// The coordinator's key: tests sign what it would not.
+const COORDINATOR: [u8; 32] = [9; 32];
+
+fn machine(
+    spec: &Arc<CheckedSpec>,
+    coordinator: PublicKey,
+    key: &SecretKey,
+    store: &Store,
+    evidence: Option<Evidence>,
+) -> Machine {
     Machine::new(Start {
         spec: Arc::clone(spec),
         coordinator,
@@ -54,7 +65,7 @@ fn machine(spec: &Arc<CheckedSpec>, coordinator: PublicKey, key: &SecretKey, sto
         final_size: store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size),
         term: store.term(),
         mempool: store.mempool().unwrap(),
-        evidence: None,
+        evidence,
     })
 }
 
@@ -63,6 +74,9 @@ impl World {
     pub fn new(nodes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = block_chain_server::store::Store::open_sqlite(&dir.path().join("db")).unwrap();
+        let seed = hex::encode(COORDINATOR);
+        let kept = store.transaction::<_, StoreError>(|tx| tx.add_setting("coordinator_key", &seed));
+        kept.unwrap();
         let service = Service::start(store, Settings::default(), Join::Open, |spec| {
             spec.proof = ProofSpec::Work {
                 initial_bits: Target::from_leading_zero_bits(0).to_bits(),
@@ -132,7 +146,7 @@ impl World {
         let registration = self.service.register(&request, self.now()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &self.spec).unwrap();
-        let machine = machine(&self.spec, self.service.public_key(), &key, &store);
+        let machine = machine(&self.spec, self.service.public_key(), &key, &store, None);
         let worker = Capability {
             worker: registration.worker_id,
             public_key: key.public_key().to_string(),
@@ -182,6 +196,19 @@ impl World {
             .heartbeat(&self.nodes[node].worker, &beat, self.now())
             .unwrap();
         self.step(node, Event::View(Box::new(view)));
+    }
+
+    pub fn coordinator_key(&self) -> SecretKey {
+        SecretKey::from_seed(&COORDINATOR)
+    }
+
+    /// One step, whose effects are not performed.
+    pub fn step_alone(&mut self, node: usize, event: Event) -> Vec<Effect> {
+        let now = self.now();
+        let Node { machine, store, .. } = &mut self.nodes[node];
+        let output = machine.step(store, now, event).unwrap();
+        store.apply(&output.writes).unwrap();
+        output.effects
     }
 
     /// As the chain's thread does: writes first, then effects.
@@ -373,13 +400,18 @@ impl World {
 
     /// The node's process ends and starts again.
     pub fn restart(&mut self, node: usize) {
+        self.restart_with(node, None);
+    }
+
+    /// It has kept evidence.
+    pub fn restart_with(&mut self, node: usize, evidence: Option<Evidence>) {
         let (spec, coordinator) = (Arc::clone(&self.spec), self.service.public_key());
         let old = &mut self.nodes[node];
         let elsewhere = tempfile::tempdir().unwrap();
         // The directory is free only when the last handle of its store is gone.
         old.store = Store::open(elsewhere.path(), &spec).unwrap();
         old.store = Store::open(old.dir.path(), &spec).unwrap();
-        old.machine = machine(&spec, coordinator, &old.key, &old.store);
+        old.machine = machine(&spec, coordinator, &old.key, &old.store, evidence);
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
             let (mine, theirs) = (
                 self.nodes[node].key.public_key(),
