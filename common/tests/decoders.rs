@@ -79,19 +79,6 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
     };
     let chain = (checked.id(), "main".to_owned());
     let keys = ChainKeys::new(chain, key.public_key(), vec![key.public_key()]).unwrap();
-    let evidence = Evidence {
-        chain: checked.id(),
-        coordinator: key.public_key(),
-        reason: "two checkpoints of 2 blocks differ".to_owned(),
-        first: Statement::Note(note.to_string()),
-        second: note.to_string(),
-    };
-    let recovery = Recovery {
-        chain: ChainId::from_bytes([6; 32]),
-        at: Timestamp::new(1_700_000_000_000),
-        term: (Term::new(3), Term::new(9)),
-        size: (7, 12),
-    };
     BTreeMap::from([
         ("transaction", encode(&transaction)),
         ("header", encode(&header)),
@@ -103,9 +90,31 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
         ("receipt", receipt.to_text().into_bytes()),
         ("chain_keys", keys.to_text().into_bytes()),
         ("address", key.public_key().address().to_string().into_bytes()),
-        ("evidence", evidence.to_text().into_bytes()),
-        ("recovery", recovery.sign(&key).unwrap().to_string().into_bytes()),
+        ("evidence", evidence(&note.to_string()).to_text().into_bytes()),
+        (
+            "recovery",
+            recovery().sign(&key).unwrap().to_string().into_bytes(),
+        ),
     ])
+}
+
+fn evidence(note: &str) -> Evidence {
+    Evidence {
+        chain: ChainId::from_bytes([6; 32]),
+        coordinator: SecretKey::from_seed(&[1; 32]).public_key(),
+        reason: "two checkpoints of 2 blocks differ".to_owned(),
+        first: Statement::Note(note.to_owned()),
+        second: note.to_owned(),
+    }
+}
+
+fn recovery() -> Recovery {
+    Recovery {
+        chain: ChainId::from_bytes([6; 32]),
+        at: Timestamp::new(1_700_000_000_000),
+        term: (Term::new(3), Term::new(9)),
+        size: (7, 12),
+    }
 }
 
 /// What each seed is decoded as, so that no seed is refused at its first byte.
