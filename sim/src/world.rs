@@ -5,6 +5,7 @@ mod coordinate;
 mod faults;
 mod kind;
 mod network;
+mod receipts;
 
 use crate::disk::Disk;
 use crate::promises::Promises;
@@ -15,6 +16,7 @@ use block_chain_common::hash::TxId;
 use block_chain_common::header::{Proof, proof_hash};
 use block_chain_common::keys::{PublicKey, SecretKey};
 use block_chain_common::quantity::Timestamp;
+use block_chain_common::receipt::Receipt;
 use block_chain_common::transaction::CheckedTransaction;
 use block_chain_common::work::Target;
 use block_chain_server::service::{Capability, Join, Service, Settings, stored_spec};
@@ -87,6 +89,8 @@ pub struct Summary {
     pub height: u64,
     /// Transactions that were accepted.
     pub accepted: usize,
+    /// Receipts that were given, and verified at the end.
+    pub receipts: usize,
     /// Steps of machines.
     pub steps: u64,
     /// Faults.
@@ -168,6 +172,7 @@ struct World {
     tokens: BTreeMap<u64, (u64, TxId)>,
     accepted: BTreeMap<TxId, u64>,
     promises: Promises,
+    receipts: Vec<Receipt>,
     cut: BTreeSet<(usize, usize)>,
     /// Nodes whose requests, or answers to them, do not come through.
     deaf: BTreeSet<(usize, bool)>,
@@ -218,6 +223,15 @@ fn start_service(path: PathBuf, without: Option<SafetyRule>) -> Result<Service, 
     Ok(service.without(without))
 }
 
+/// A slow network has more races between miners.
+fn latency(rng: &mut StdRng) -> u64 {
+    match rng.random_range(0..10_u32) {
+        0..=5 => 40,
+        6..=8 => 400,
+        _ => 1_500,
+    }
+}
+
 impl World {
     fn new(options: Options) -> Result<Self, String> {
         let mut rng = StdRng::seed_from_u64(options.seed);
@@ -241,14 +255,8 @@ impl World {
             7 | 8 => 5,
             _ => rng.random_range(6..=9),
         };
-        // A slow network has more races between miners.
-        let latency_ms = match rng.random_range(0..10_u32) {
-            0..=5 => 40,
-            6..=8 => 400,
-            _ => 1_500,
-        };
         let mut world = Self {
-            latency_ms,
+            latency_ms: latency(&mut rng),
             coordinator: service.public_key(),
             options,
             rng,
@@ -263,6 +271,7 @@ impl World {
             tokens: BTreeMap::new(),
             accepted: BTreeMap::new(),
             promises: Promises::default(),
+            receipts: Vec::new(),
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
             copied: false,
@@ -388,10 +397,12 @@ impl World {
             self.describe();
             return Err(broken);
         }
+        self.check_receipts()?;
         Ok(Summary {
             nodes: self.nodes.len(),
             height: self.promises.height(),
             accepted: self.accepted.len(),
+            receipts: self.receipts.len(),
             steps: self.steps,
             faults: self.faults,
             trace: self.trace,
@@ -661,8 +672,13 @@ impl World {
                     ));
                 }
                 Effect::Head(height, hash) => self.tell(|| format!("node {number} is at {height} {hash}")),
-                Effect::CommittedTo(size) => self.tell(|| format!("node {number} knows {size} committed")),
-                Effect::FinalTo(size) => self.tell(|| format!("node {number} knows {size} final")),
+                Effect::CommittedTo(size) => {
+                    self.tell(|| format!("node {number} knows {size} committed"));
+                }
+                Effect::FinalTo(size) => {
+                    self.tell(|| format!("node {number} knows {size} final"));
+                    self.give_receipt(number, size)?;
+                }
                 Effect::Mined(..) | Effect::StopSearch => {}
             }
         }

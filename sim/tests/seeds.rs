@@ -56,6 +56,7 @@ fn short_seeds_keep_every_promise() {
     let broken = search(SEEDS, |seed| match run(options(seed, None)) {
         Ok(summary) => {
             assert!(summary.height > 0, "seed {seed} committed nothing");
+            assert!(summary.receipts > 0, "seed {seed} gave no receipt");
             None
         }
         Err(broken) => Some((seed, broken)),

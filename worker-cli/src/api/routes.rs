@@ -322,6 +322,7 @@ fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Res
     let members = view
         .iter()
         .flat_map(|view| &view.members)
+        .filter(|member| member.counts)
         .map(|member| member.public_key)
         .collect();
     Ok(Receipt {
