@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// The file that is written and synced.
 const FILE: &str = "alive";
+/// How long what was shown counts: news make heartbeats come more often.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long the disk may take.
 const DISK: Duration = Duration::from_secs(3);
 /// How long the chain's thread may be without a step: it has one ten times a second.
@@ -21,6 +23,8 @@ const THREAD: Duration = Duration::from_secs(10);
 pub(super) struct Liveness {
     /// Steps of the chain's thread, and when they had become so many.
     steps: Mutex<(u64, Instant)>,
+    /// When the disk has taken a write last.
+    written: Mutex<Option<Instant>>,
     /// Held while the disk is written to.
     writing: Arc<Mutex<u64>>,
 }
@@ -29,6 +33,7 @@ impl Default for Liveness {
     fn default() -> Self {
         Self {
             steps: Mutex::new((0, Instant::now())),
+            written: Mutex::default(),
             writing: Arc::default(),
         }
     }
@@ -37,11 +42,20 @@ impl Default for Liveness {
 impl Liveness {
     /// Whether this node can do its work; why not.
     pub(super) async fn show(&self, shared: &Shared) -> Result<(), String> {
-        self.thread_works(shared.steps.load(Ordering::Relaxed), Instant::now())?;
+        let now = Instant::now();
+        self.thread_works(shared.steps.load(Ordering::Relaxed), now)?;
+        let last = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.saturating_duration_since(last) < FRESH) {
+            return Ok(());
+        }
         let (writing, dir) = (Arc::clone(&self.writing), shared.data_dir.clone());
         let written = tokio::task::spawn_blocking(move || write(&writing, &dir));
         match tokio::time::timeout(DISK, written).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(Ok(()))) => {
+                *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+                Ok(())
+            }
+            Ok(Ok(Err(error))) => Err(error),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(too_slow()),
         }
