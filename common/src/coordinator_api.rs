@@ -233,6 +233,13 @@ pub struct ChainView {
     pub heartbeat_ms: u64,
 }
 
+impl ChainView {
+    /// The workers that count in the quorum.
+    pub fn counting(&self) -> impl Iterator<Item = &Member> + Clone {
+        self.members.iter().filter(|member| member.counts)
+    }
+}
+
 /// The leader asks that a block be committed.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CommitRequest {

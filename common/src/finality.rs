@@ -63,7 +63,7 @@ pub fn waiting(view: &ChainView, head: Height) -> Option<Waiting> {
     if view.final_size > head.get() {
         return None;
     }
-    let counting: Vec<&Member> = view.members.iter().filter(|member| member.counts).collect();
+    let counting: Vec<&Member> = view.counting().collect();
     let alive = counting.iter().filter(|member| member.alive).count();
     let is_committed = view
         .checkpoint
@@ -137,8 +137,7 @@ fn has_signed(note: Option<&SignedNote>, member: &Member) -> bool {
 
 /// Those of the members that count who are waited for.
 fn missing(view: &ChainView, head: Height, which: impl Fn(&Member) -> bool) -> Vec<MissingWorker> {
-    let counting = view.members.iter().filter(|member| member.counts);
-    let found = counting.filter(|member| which(member));
+    let found = view.counting().filter(|member| which(member));
     found
         .map(|member| MissingWorker {
             worker_id: member.worker_id,

@@ -179,11 +179,15 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
 /// The database's file, where no other database is given.
 const SQLITE_FILE: &str = "coordinator.sqlite";
 
+fn open_store(settings: &Settings) -> Result<Store, StoreError> {
+    match &settings.database_url {
+        Some(url) => Store::open_postgres(url),
+        None => Store::open_sqlite(&settings.data_dir().join(SQLITE_FILE)),
+    }
+}
+
 fn open(settings: &Settings) -> Result<Service, StartError> {
-    let store = match &settings.database_url {
-        Some(url) => Store::open_postgres(url)?,
-        None => Store::open_sqlite(&settings.data_dir().join(SQLITE_FILE))?,
-    };
+    let store = open_store(settings)?;
     let join = match &settings.join_token {
         Some(token) => Join::Token(Zeroizing::new(token.clone())),
         None if settings.open || settings.bind().ip().is_loopback() => Join::Open,

@@ -2,25 +2,19 @@
 
 use crate::service::{Join, Plan, Service};
 use crate::settings::{Recover, Settings};
-use crate::store::Store;
-use crate::{SQLITE_FILE, StartError, routes};
+use crate::{SQLITE_FILE, StartError, open_store, routes};
 
 /// Does what is asked, or says what it would do.
 pub(crate) fn recover(settings: &Settings, what: &Recover) -> Result<String, StartError> {
-    let store = match &settings.database_url {
-        Some(url) => Store::open_postgres(url)?,
-        None => {
-            let path = settings.data_dir().join(SQLITE_FILE);
-            // A recovery must not begin a new, empty network.
-            if !path.is_file() {
-                return Err(StartError::File {
-                    path: path.display().to_string(),
-                    reason: "there is no coordinator's database".to_owned(),
-                });
-            }
-            Store::open_sqlite(&path)?
-        }
-    };
+    let path = settings.data_dir().join(SQLITE_FILE);
+    // A recovery must not begin a new, empty network.
+    if settings.database_url.is_none() && !path.is_file() {
+        return Err(StartError::File {
+            path: path.display().to_string(),
+            reason: "there is no coordinator's database".to_owned(),
+        });
+    }
+    let store = open_store(settings)?;
     let service = Service::start(store, settings.service(), Join::Open, |_| {})?;
     let now = routes::now();
     if what.yes {
@@ -53,9 +47,9 @@ fn describe(plan: &Plan, chain: &str, done: bool) -> String {
     ));
     let silent = plan.members.iter().filter(|member| !member.heard).count();
     if done {
-        lines.push(
-            "the statement of it is signed and kept: GET /v1/chains/NAME/recoveries".replace("NAME", chain),
-        );
+        lines.push(format!(
+            "the statement of it is signed and kept: GET /v1/chains/{chain}/recoveries"
+        ));
     } else if silent > 0 {
         lines.push(format!(
             "nothing is done: {silent} members were not heard; let all run for a minute, or add --without-missing --yes"

@@ -92,6 +92,12 @@ impl Tables {
         self.committed.as_ref().map(|checkpoint| checkpoint.note.clone())
     }
 
+    /// The newest committed checkpoint.
+    #[must_use]
+    pub fn committed(&self) -> Option<StoredCheckpoint> {
+        self.committed.clone()
+    }
+
     /// The newest final checkpoint.
     #[must_use]
     pub const fn finalised(&self) -> Option<&StoredCheckpoint> {

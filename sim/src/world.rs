@@ -2,6 +2,7 @@
 
 mod clients;
 mod coordinate;
+mod drive;
 mod faults;
 mod kind;
 mod network;
@@ -13,7 +14,6 @@ use block_chain_common::agreement::SafetyRule;
 use block_chain_common::chain_spec::{CheckedSpec, ProofSpec};
 use block_chain_common::coordinator_api::{API_VERSION, CommitRequest, RegisterRequest, registration_bytes};
 use block_chain_common::hash::TxId;
-use block_chain_common::header::{Proof, proof_hash};
 use block_chain_common::keys::{PublicKey, SecretKey};
 use block_chain_common::quantity::Timestamp;
 use block_chain_common::receipt::Receipt;
@@ -21,9 +21,7 @@ use block_chain_common::transaction::CheckedTransaction;
 use block_chain_common::work::Target;
 use block_chain_server::service::{Capability, Join, Service, Settings, stored_spec};
 use block_chain_server::store::{Store, StoreError};
-use block_chain_worker::machine::{
-    ChainRead as _, Effect, Event, FoundNonce, Machine, Message, Start, tip_at,
-};
+use block_chain_worker::machine::{Effect, Event, Machine, Message};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,15 +47,6 @@ pub enum Without {
     Rule(SafetyRule),
 }
 
-impl Without {
-    const fn rule(self) -> Option<SafetyRule> {
-        match self {
-            Self::Rule(rule) => Some(rule),
-            Self::SyncBeforeAnswer | Self::HoldingBeforeAcknowledging => None,
-        }
-    }
-}
-
 /// What one run is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -69,6 +58,16 @@ pub struct Options {
     pub without: Option<Without>,
     /// Whether to tell what happens.
     pub trace: bool,
+}
+
+impl Options {
+    /// The rule that coordinator and machine are made to forget.
+    const fn left_out(&self) -> Option<SafetyRule> {
+        match self.without {
+            Some(Without::Rule(rule)) => Some(rule),
+            _ => None,
+        }
+    }
 }
 
 /// A promise that was broken.
@@ -243,7 +242,7 @@ impl World {
             tempfile::tempdir()
         };
         let folder = folder.map_err(|error| error.to_string())?;
-        let service = start_service(folder.path().join("db"), options.without.and_then(Without::rule))?;
+        let service = start_service(folder.path().join("db"), options.left_out())?;
         let info = service.chain("main").map_err(|error| error.to_string())?;
         let spec = stored_spec(&info).map_err(|error| error.to_string())?;
         let spec = spec.check().map_err(|error| error.to_string())?;
@@ -519,169 +518,5 @@ impl World {
             }
             _ => Ok(()),
         }
-    }
-
-    /// The coordinator's process starts on what its disk has.
-    fn start_coordinator(&mut self) -> Result<(), String> {
-        let rule = self.options.without.and_then(Without::rule);
-        let service = start_service(self.folder.path().join("db"), rule)?;
-        let now = Timestamp::new(BEGINNING.saturating_add(self.now));
-        service.begin(now).map_err(|error| error.to_string())?;
-        self.service = Some(service);
-        Ok(())
-    }
-
-    fn start(&mut self, number: usize) -> Result<(), String> {
-        let coordinator = self.coordinator;
-        let Some(node) = self.nodes.get_mut(number).filter(|node| node.machine.is_none()) else {
-            return Ok(());
-        };
-        self.promises.restarted(number, node.disk.durable())?;
-        let tables = node.disk.visible();
-        let tip = tip_at(&node.disk, &tables.head().1).map_err(|error| error.to_string())?;
-        node.machine = Some(Machine::new(Start {
-            spec: Arc::clone(&self.spec),
-            coordinator,
-            key: node.key.clone(),
-            tip: tip.ok_or("the head is not on the chain")?,
-            state_hash: node.disk.state_hash().map_err(|error| error.to_string())?,
-            committed: tables.committed_note(),
-            final_size: tables.final_size(),
-            term: tables.term(),
-            mempool: tables.mempool(),
-            evidence: None,
-        }));
-        if let Some(rule) = self.options.without.and_then(Without::rule)
-            && let Some(machine) = node.machine.as_mut()
-        {
-            machine.leave_out(rule);
-        }
-        node.life = node.life.saturating_add(1);
-        let life = node.life;
-        self.tell(|| format!("node {number} starts"));
-        self.later(0, What::Tick(number, life));
-        self.later(50, What::Heartbeat(number, life));
-        self.later(20, What::Peer(number, number, true));
-        Ok(())
-    }
-
-    /// As the chain's thread: steps until there is no more to do at once; the writes are synced a moment later, and what
-    /// they allow is done then.
-    fn step(&mut self, number: usize, event: Event) -> Result<(), String> {
-        let now = self.clock(number);
-        let without_sync = self.options.without == Some(Without::SyncBeforeAnswer);
-        let mut next = Some(event);
-        let mut at_once = Vec::new();
-        while let Some(event) = next.take() {
-            let Some(node) = self.nodes.get_mut(number) else {
-                return Ok(());
-            };
-            let Some(machine) = node.machine.as_mut() else {
-                return Ok(());
-            };
-            let output = machine.step(&node.disk, now, event);
-            let output = output.map_err(|error| format!("node {number} cannot read: {error}"))?;
-            self.steps = self.steps.saturating_add(1);
-            let wrote = !output.writes.is_empty();
-            if wrote {
-                let applied = node.disk.apply(output.writes);
-                applied.map_err(|broken| format!("node {number}: {broken}"))?;
-            }
-            // Behind what waits for a sync everything else waits too: effects are in order.
-            if (node.disk.unsynced() > 0 || !node.held.is_empty()) && !without_sync {
-                node.held.extend(output.effects);
-            } else {
-                at_once.extend(output.effects);
-            }
-            if node.disk.unsynced() > 0 && !node.sync_due {
-                node.sync_due = true;
-                let life = node.life;
-                let after = self.rng.random_range(0..30);
-                self.later(after, What::Sync(number, life));
-            }
-            if output.again {
-                next = Some(Event::Continue);
-            }
-            if wrote && let Some(node) = self.nodes.get(number) {
-                self.promises.node(number, node.disk.visible())?;
-            }
-        }
-        self.perform(number, at_once)
-    }
-
-    fn sync(&mut self, number: usize) -> Result<(), String> {
-        let Some(node) = self.nodes.get_mut(number) else {
-            return Ok(());
-        };
-        node.sync_due = false;
-        node.disk.sync()?;
-        self.promises.synced(number, node.disk.durable());
-        let effects = std::mem::take(&mut node.held);
-        let head = node.disk.durable().head().0;
-        self.note(head.get());
-        self.perform(number, effects)
-    }
-
-    fn perform(&mut self, number: usize, effects: Vec<Effect>) -> Result<(), String> {
-        for effect in effects {
-            match effect {
-                Effect::Send(peer, message) => {
-                    let to = self.nodes.iter().position(|node| node.key.public_key() == peer);
-                    if let Some(to) = to {
-                        self.send(number, to, message);
-                    }
-                }
-                Effect::Broadcast(message) => {
-                    if self.options.without == Some(Without::HoldingBeforeAcknowledging) {
-                        self.acknowledge_blindly(number, &message)?;
-                    }
-                    for to in (0..self.nodes.len()).filter(|to| *to != number) {
-                        self.send(number, to, message.clone());
-                    }
-                }
-                Effect::Drop(_, reason) => {
-                    return Err(format!("node {number} drops an honest peer: {reason}"));
-                }
-                Effect::Submitted(token, answer) => self.submitted(token, answer.is_ok()),
-                Effect::Search(template) => {
-                    let digest = template.header.digest_without_proof();
-                    let Proof::Work { bits, .. } = template.header.proof else {
-                        continue;
-                    };
-                    let target = Target::from_bits(bits).map_err(|error| error.to_string())?;
-                    let met = |nonce: &u64| {
-                        target.is_met_by(&proof_hash(&digest, &Proof::Work { bits, nonce: *nonce }))
-                    };
-                    let nonce = (0..1_000_000).find(met).ok_or("the work has become too hard")?;
-                    let found = FoundNonce {
-                        digest,
-                        nonce,
-                        attempts: 1,
-                        elapsed_ms: 0,
-                    };
-                    let life = self.nodes.get(number).map_or(0, |node| node.life);
-                    let after = self.rng.random_range(50..1_500);
-                    self.later(after, What::Answer(number, life, Box::new(Event::Found(found))));
-                }
-                Effect::Commit(request) => self.ask(number, ToCoordinator::Commit(request)),
-                Effect::Cosign(size, note) => self.ask(number, ToCoordinator::Cosign(size, note)),
-                Effect::Evidence(evidence) => {
-                    return Err(format!(
-                        "node {number} meets a contradiction: {}",
-                        evidence.reason
-                    ));
-                }
-                Effect::Head(height, hash) => self.tell(|| format!("node {number} is at {height} {hash}")),
-                Effect::CommittedTo(size) => {
-                    self.tell(|| format!("node {number} knows {size} committed"));
-                }
-                Effect::FinalTo(size) => {
-                    self.tell(|| format!("node {number} knows {size} final"));
-                    self.give_receipt(number, size)?;
-                }
-                Effect::Mined(..) | Effect::StopSearch => {}
-            }
-        }
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@
 
 mod agreement;
 mod chain;
+mod claim;
 mod mempool;
 mod mining;
 mod overlay;
@@ -18,6 +19,7 @@ mod sync;
 
 pub use agreement::CommitOutcome;
 pub use chain::{load_frontier, tip_at};
+pub use claim::claim;
 pub use mempool::MempoolError;
 pub use mining::FoundNonce;
 pub use read::{ChainRead, Place, StoredHeader, Write};

@@ -136,7 +136,7 @@ fn member_row(html: &mut String, member: &Member) {
 fn agreement(view: &ChainView) -> String {
     let head = view.members.iter().map(|member| member.height).max();
     let Some(waits) = waiting(view, head.unwrap_or_default()) else {
-        let counting = view.members.iter().filter(|member| member.counts).count();
+        let counting = view.counting().count();
         return format!(
             "{} of {counting} workers make a majority; nothing waits",
             view.quorum

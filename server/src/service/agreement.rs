@@ -25,7 +25,7 @@ const MAX_OWN_LINES: usize = 4;
 /// The largest size there can be: SQL's numbers are signed.
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 /// Hashes of a consistency proof: two for each level of the largest tree.
-const MAX_PROOF: usize = 128;
+pub(super) const MAX_PROOF: usize = 128;
 
 impl Service {
     /// Commits a block: one row a size, insert only, in one serialisable transaction.
@@ -70,7 +70,11 @@ impl Service {
                 // The answer to an earlier, equal request was lost.
                 return Ok((checkpoint_view(tx, same, &keys, chain.final_size)?, Vec::new()));
             }
-            check_not_behind(tx, &chain.name)?;
+            check_not_behind(
+                tx,
+                &chain.name,
+                last.as_ref().map_or(0, |last| from_sql(last.size)),
+            )?;
             if self.keeps(SafetyRule::Follows) {
                 check_follows(last.as_ref(), request)?;
             }
@@ -193,7 +197,7 @@ impl Service {
 }
 
 /// The worker's signature that is good, in hex. A note may hold others under its name, which say nothing.
-fn own_line(note: &SignedNote, key: &PublicKey) -> Option<String> {
+pub(super) fn own_line(note: &SignedNote, key: &PublicKey) -> Option<String> {
     let name = witness_name(key);
     let is_good = |signature: &&NoteSignature| {
         let Ok(mut alone) = SignedNote::new(note.text().to_owned()) else {
@@ -264,17 +268,24 @@ fn check_follows(last: Option<&CheckpointRow>, request: &CommitRequest) -> Resul
             current,
         });
     }
+    check_consistent(last, (request.size, &request.root), &request.consistency)
+}
+
+/// AGR-6: the last checkpoint's tree is the beginning of this one.
+pub(super) fn check_consistent(
+    last: Option<&CheckpointRow>,
+    (size, root): (u64, &Root),
+    proof: &[Root],
+) -> Result<(), ServiceError> {
     let Some(last) = last else { return Ok(()) };
+    let old = from_sql(last.size);
     let old_root: Root = last
         .root
         .parse()
         .or(Err(StoreError::Damaged("a checkpoint's root".to_owned())))?;
-    let proof: Vec<[u8; 32]> = request.consistency.iter().map(|hash| *hash.as_bytes()).collect();
-    if !verify_consistency(current, &old_root, request.size, &request.root, &proof) {
-        return Err(ServiceError::Inconsistent {
-            old: current,
-            new: request.size,
-        });
+    let proof: Vec<[u8; 32]> = proof.iter().map(|hash| *hash.as_bytes()).collect();
+    if !verify_consistency(old, &old_root, size, root, &proof) {
+        return Err(ServiceError::Inconsistent { old, new: size });
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ impl Service {
             now.get().saturating_sub(heard)
         };
         // The last one that counts goes only where another takes its place, which holds all that is committed.
-        let is_last = |member: &MemberRow| member.counts != 0 && counting(&members) == 1;
+        let is_last = |member: &MemberRow| member.does_count() && counting(&members) == 1;
         let last = tx.last_checkpoint(chain)?;
         let successor = next_to_count(&members, last.as_ref());
         let silent = members.iter().map(|(member, _)| member).filter(|member| {
@@ -126,7 +126,7 @@ impl Service {
             .map_or(0, |checkpoint| checkpoint.size.saturating_sub(1));
         let able = members
             .iter()
-            .filter(|member| member.counts != 0 && self.is_alive(member, now) && member.committed >= last);
+            .filter(|member| member.does_count() && self.is_alive(member, now) && member.committed >= last);
         let best = able.max_by_key(|member| (member.height, Reverse((member.joined, member.worker.clone()))));
         match best {
             Some(member) => {

@@ -395,7 +395,7 @@ impl Service {
 
 /// Members that count in the quorum.
 pub(super) fn counting(members: &[(MemberRow, WorkerRow)]) -> usize {
-    members.iter().filter(|(member, _)| member.counts != 0).count()
+    members.iter().filter(|(member, _)| member.does_count()).count()
 }
 
 /// Whether a member that joins now counts at once: nothing is committed that it could lack.
@@ -409,7 +409,7 @@ pub(super) fn next_to_count<'a>(
     held: Option<&CheckpointRow>,
 ) -> Option<&'a MemberRow> {
     let height = held.map_or(0, |checkpoint| checkpoint.size.saturating_sub(1));
-    let waiting = |member: &&MemberRow| member.counts == 0 && member.committed >= height;
+    let waiting = |member: &&MemberRow| !member.does_count() && member.committed >= height;
     members.iter().map(|(member, _)| member).find(waiting)
 }
 

@@ -1,17 +1,15 @@
 //! The way on for a coordinator that was restored from an old copy: what workers show that it does not know any more is
 //! kept, and while it is, nothing is committed; an operator has it go on from there. Rules AGR-8 and AGR-9.
 
-use super::agreement::finalise_last;
+use super::agreement::{MAX_PROOF, check_consistent, finalise_last, own_line};
 use super::membership::Capability;
 use super::{Service, chain_id, chain_row, from_sql, to_sql};
 use crate::error::ServiceError;
 use crate::store::{
     ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, RecoveryRow, StoreError, Tx, WorkerRow,
 };
-use block_chain_common::checkpoint::{Checkpoint, witness_name};
+use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::coordinator_api::{Claim, ClaimTaken, ClaimedCheckpoint, Event};
-use block_chain_common::hash::Root;
-use block_chain_common::history::verify_consistency;
 use block_chain_common::keys::PublicKey;
 use block_chain_common::quantity::{Term, Timestamp};
 use block_chain_common::recovery::Recovery;
@@ -22,8 +20,6 @@ const MAX_TERMS_AHEAD: u64 = 1_000_000;
 const HEARD_MS: u64 = 60_000;
 /// The setting that says when a server began to serve: who was heard before has not been heard by this copy.
 const SERVING_SINCE: &str = "serving_since_ms";
-/// Hashes of a consistency proof: two for each level of the largest tree.
-const MAX_PROOF: usize = 128;
 
 /// What a member shows, for the operator who decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,17 +122,8 @@ impl Service {
                 current,
             });
         }
-        if let Some(last) = last {
-            let root = last.root.parse::<Root>();
-            let root = root.or(Err(StoreError::Damaged("a checkpoint's root".to_owned())))?;
-            let proof: Vec<[u8; 32]> = claimed.consistency.iter().map(|hash| *hash.as_bytes()).collect();
-            if !verify_consistency(current, &root, checkpoint.size, &checkpoint.root, &proof) {
-                return Err(ServiceError::Inconsistent {
-                    old: current,
-                    new: checkpoint.size,
-                });
-            }
-        }
+        let claimed_root = (checkpoint.size, &checkpoint.root);
+        check_consistent(last.as_ref(), claimed_root, &claimed.consistency)?;
         Ok(Some((checkpoint, note.to_string())))
     }
 
@@ -217,15 +204,12 @@ impl Service {
             else {
                 continue;
             };
-            let name = witness_name(&key);
-            let cosigned = note.cosigned_by(&name, &key).is_some();
-            let line = note.signatures().iter().find(|line| line.name == name);
-            if let Some(line) = line.filter(|_| cosigned) {
+            if let Some(line) = own_line(&note, &key) {
                 tx.add_cosignature(&CosignatureRow {
                     chain: chain.name.clone(),
                     size: claim.size,
                     public_key: key.to_string(),
-                    line: hex::encode(&line.bytes),
+                    line,
                 })?;
             }
         }
@@ -247,8 +231,7 @@ impl Service {
 
 /// Somebody has shown a checkpoint that this coordinator has signed and does not know: nothing may be committed before it
 /// is taken.
-pub(super) fn check_not_behind(tx: &mut dyn Tx, chain: &str) -> Result<(), ServiceError> {
-    let size = last_size(tx, chain)?;
+pub(super) fn check_not_behind(tx: &mut dyn Tx, chain: &str, size: u64) -> Result<(), ServiceError> {
     let claims = tx.claims(chain)?;
     match claims.iter().map(|claim| from_sql(claim.size)).max() {
         Some(shown) if shown > size => Err(ServiceError::RecoveryNeeded { shown, size }),

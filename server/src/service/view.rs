@@ -112,7 +112,7 @@ impl Service {
             height: Height::new(from_sql(member.height)),
             head: member.head.parse().or(Err(damaged("the head")))?,
             committed: Height::new(from_sql(member.committed)),
-            counts: member.counts != 0,
+            counts: member.does_count(),
         })
     }
 }
@@ -122,7 +122,7 @@ pub(super) fn member_keys(tx: &mut dyn Tx, chain: &str) -> Result<Vec<PublicKey>
     let members = tx.members(chain)?;
     Ok(members
         .iter()
-        .filter(|(member, _)| member.counts != 0)
+        .filter(|(member, _)| member.does_count())
         .filter_map(|(_, worker)| worker.public_key.as_deref()?.parse().ok())
         .collect())
 }

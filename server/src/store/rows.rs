@@ -65,6 +65,14 @@ pub struct MemberRow {
     pub counts: i64,
 }
 
+impl MemberRow {
+    /// Whether it counts in the quorum.
+    #[must_use]
+    pub const fn does_count(&self) -> bool {
+        self.counts != 0
+    }
+}
+
 /// A checkpoint.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = checkpoints)]

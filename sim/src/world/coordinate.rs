@@ -3,14 +3,13 @@
 use super::{BEGINNING, ToCoordinator, What, World};
 use crate::disk::Tables;
 use block_chain_common::agreement::{Acknowledgement, majority};
-use block_chain_common::coordinator_api::{ChainView, Claim, ClaimedCheckpoint, CosignRequest, Heartbeat};
-use block_chain_common::hash::{BlockHash, Root};
-use block_chain_common::history::prove_consistency;
+use block_chain_common::coordinator_api::{ChainView, CosignRequest, Heartbeat};
+use block_chain_common::hash::BlockHash;
 use block_chain_common::keys::PublicKey;
 use block_chain_common::quantity::{Height, Timestamp};
 use block_chain_server::error::ServiceError;
 use block_chain_server::service::Service;
-use block_chain_worker::machine::{CommitOutcome, Event, Message, load_frontier};
+use block_chain_worker::machine::{CommitOutcome, Event, Message, claim, load_frontier};
 use rand::Rng as _;
 
 impl World {
@@ -147,7 +146,7 @@ impl World {
 
     /// Of how many members that count this holds on disk, and how many count.
     fn holders(&self, view: &ChainView, holds: impl Fn(&Tables) -> bool) -> (usize, usize) {
-        let counting = view.members.iter().filter(|member| member.counts);
+        let counting = view.counting();
         let holds = |key: &PublicKey| {
             let node = self.nodes.iter().find(|node| node.key.public_key() == *key);
             node.is_some_and(|node| holds(node.disk.durable()))
@@ -168,25 +167,9 @@ impl World {
     ) -> Result<String, String> {
         let node = self.nodes.get(number).ok_or("no such node")?;
         let tables = node.disk.visible();
-        let size = tables.committed_size();
-        let checkpoint = match tables.committed_note().filter(|_| size > old_size) {
-            Some(note) => {
-                let proof = prove_consistency(old_size, size, &node.disk);
-                let proof = proof.map_err(|error| error.to_string())?;
-                Some(ClaimedCheckpoint {
-                    note,
-                    old_size,
-                    consistency: proof.into_iter().map(Root::from_bytes).collect(),
-                })
-            }
-            None => None,
-        };
-        let claim = Claim {
-            chain: "main".to_owned(),
-            term: tables.term(),
-            checkpoint,
-        };
-        match service.claim(&node.worker, &claim, now) {
+        let shown = claim("main", tables.term(), tables.committed(), (old_size, &node.disk));
+        let shown = shown.map_err(|error| error.to_string())?;
+        match service.claim(&node.worker, &shown, now) {
             Ok(taken) => Ok(format!("{:?}", taken.behind_by)),
             Err(error) => Err(format!("node {number}'s claim: {error}")),
         }

@@ -17,6 +17,7 @@ use actix_web::error::JsonPayloadError;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Json, Path, Query};
 use actix_web::{App, HttpResponse, get};
+use block_chain_common::coordinator_api::ChainView;
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::history::prove_inclusion;
 use block_chain_common::keys::Address;
@@ -321,8 +322,7 @@ fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Res
     let view = state.node.chain_view();
     let members = view
         .iter()
-        .flat_map(|view| &view.members)
-        .filter(|member| member.counts)
+        .flat_map(ChainView::counting)
         .map(|member| member.public_key)
         .collect();
     Ok(Receipt {

@@ -17,11 +17,13 @@ pub use check::{
 };
 pub use dump::{DumpRequest, DumpStatus, DumpStopped};
 
+use block_chain_common::evidence::Evidence;
 use block_chain_common::finality::Waiting;
 use block_chain_common::hash::{BlockHash, ChainId};
 use block_chain_common::keys::{Address, PublicKey};
 use block_chain_common::quantity::{Height, Term, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -152,6 +154,16 @@ pub struct Stopped {
     pub reason: String,
     /// The file with both statements; `verify` judges it.
     pub evidence: String,
+}
+
+impl Stopped {
+    /// What is told of evidence that is kept in a file.
+    pub(crate) fn by(evidence: &Evidence, file: &Path) -> Self {
+        Self {
+            reason: evidence.reason.clone(),
+            evidence: file.display().to_string(),
+        }
+    }
 }
 
 /// Who leads.

@@ -139,8 +139,7 @@ impl Agreement {
     }
 
     fn members(&self) -> Vec<PublicKey> {
-        let members = self.view.iter().flat_map(|view| &view.members);
-        let counting = members.filter(|member| member.counts);
+        let counting = self.view.iter().flat_map(ChainView::counting);
         counting.map(|member| member.public_key).collect()
     }
 

@@ -250,10 +250,7 @@ impl Running {
             }
         }
         let status = &self.thread.shared.status;
-        status.write().unwrap_or_else(PoisonError::into_inner).stopped = Some(Stopped {
-            reason: evidence.reason.clone(),
-            evidence: path.display().to_string(),
-        });
+        status.write().unwrap_or_else(PoisonError::into_inner).stopped = Some(Stopped::by(evidence, &path));
     }
 
     fn submitted(

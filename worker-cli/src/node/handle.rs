@@ -174,17 +174,16 @@ pub(crate) struct Shared {
     /// Held while records are signed, so that their nonces follow each other.
     pub(crate) signing: tokio::sync::Mutex<()>,
     pub(crate) started: Mutex<std::time::Instant>,
-    /// Why the chain's thread has ended, where the store failed it.
     /// Groups of inputs that the chain's thread has worked off.
     pub(crate) steps: AtomicU64,
+    /// Why the chain's thread has ended, where the store failed it.
     pub(crate) failure: OnceLock<StorageError>,
 }
 
 impl Shared {
     /// The chain's public keys, where the coordinator names members.
     pub(crate) fn keys_with(&self, view: &ChainView) -> Option<ChainKeys> {
-        let counting = view.members.iter().filter(|member| member.counts);
-        let members = counting.map(|member| member.public_key).collect();
+        let members = view.counting().map(|member| member.public_key).collect();
         let chain = (self.spec.id(), self.spec.spec().name.clone());
         ChainKeys::new(chain, self.coordinator_key, members).ok()
     }

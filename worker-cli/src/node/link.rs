@@ -6,14 +6,10 @@ use super::liveness::Liveness;
 use super::{clock, now};
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::identity::{CHAIN_KEYS, write_private};
-use crate::machine::{CommitOutcome, Event};
+use crate::machine::{CommitOutcome, Event, claim};
 use crate::net::{Network, PeerAddress};
-use block_chain_common::coordinator_api::{
-    ChainView, Claim, ClaimedCheckpoint, CommitRequest, CosignRequest, Heartbeat,
-};
+use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignRequest, Heartbeat};
 use block_chain_common::finality::{Waiting, waiting};
-use block_chain_common::hash::Root;
-use block_chain_common::history::prove_consistency;
 use block_chain_common::quantity::{Height, Timestamp};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -45,7 +41,7 @@ pub(super) struct Link {
     pub(super) news: Arc<Notify>,
     /// Whether the worker has left. Held during a heartbeat, so that none can arrive after the leaving and undo it.
     pub(super) left: Arc<Mutex<bool>>,
-    pub(super) proof: Arc<Liveness>,
+    pub(super) liveness: Arc<Liveness>,
 }
 
 impl Link {
@@ -58,7 +54,7 @@ impl Link {
             if *left {
                 return;
             }
-            if let Err(reason) = self.proof.show(&self.shared).await {
+            if let Err(reason) = self.liveness.show(&self.shared).await {
                 drop(left);
                 self.cannot_work(reason, &mut told);
                 tokio::time::sleep(pause).await;
@@ -119,12 +115,17 @@ impl Link {
             tracing::error!(reason, "no heartbeat is sent");
             told.push(reason.clone());
         }
+        self.waits(reason, Some("look at this machine's disk".to_owned()));
+    }
+
+    /// Nothing becomes final, for a reason that lies between this node and the coordinator.
+    fn waits(&self, reason: String, hint: Option<String>) {
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
         status.waiting = Some(Waiting {
             reason,
             missing: Vec::new(),
             needed: 1,
-            hint: Some("look at this machine's disk".to_owned()),
+            hint,
         });
     }
 
@@ -209,12 +210,8 @@ impl Link {
         }
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
         status.server_reachable = !matches!(error, CoordinatorError::Unreachable { .. });
-        status.waiting = Some(Waiting {
-            reason: text,
-            missing: Vec::new(),
-            needed: 1,
-            hint: error.hint(),
-        });
+        drop(status);
+        self.waits(text, error.hint());
     }
 
     /// The coordinator does not know this worker's token: the same key gets the same id, and a new token.
@@ -243,23 +240,13 @@ impl Link {
         let view = self.client.view(&self.chain_name).await?;
         let old_size = view.checkpoint.map_or(0, |checkpoint| checkpoint.size);
         let store = &self.shared.store;
-        let checkpoint = match store.committed() {
-            Some(committed) if committed.size > old_size => {
-                let proof = prove_consistency(old_size, committed.size, store);
-                Some(ClaimedCheckpoint {
-                    note: committed.note,
-                    old_size,
-                    consistency: proof?.into_iter().map(Root::from_bytes).collect(),
-                })
-            }
-            _ => None,
-        };
-        let claim = Claim {
-            chain: self.chain_name.clone(),
-            term: store.term(),
-            checkpoint,
-        };
-        let taken = self.client.claim(self.worker, &claim).await?;
+        let shown = claim(
+            &self.chain_name,
+            store.term(),
+            store.committed(),
+            (old_size, store),
+        )?;
+        let taken = self.client.claim(self.worker, &shown).await?;
         let (terms, blocks) = taken.behind_by;
         tracing::debug!(terms, blocks, "the coordinator was shown what it lacks");
         Ok(())

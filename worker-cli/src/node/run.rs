@@ -86,10 +86,7 @@ pub async fn run(settings: NodeSettings) -> anyhow::Result<()> {
     let (commands, from_users) = mpsc::channel(1_024);
     let shared = Arc::new(share(&settings, &opened, commands, mirror));
     if let Some(evidence) = evidence {
-        let stopped = Stopped {
-            reason: evidence.reason,
-            evidence: settings.data_dir.join(EVIDENCE).display().to_string(),
-        };
+        let stopped = Stopped::by(&evidence, &settings.data_dir.join(EVIDENCE));
         let mut status = shared.status.write().unwrap_or_else(PoisonError::into_inner);
         status.stopped = Some(stopped);
     }
@@ -252,7 +249,7 @@ fn spawn(
         api,
         news: Arc::new(Notify::new()),
         left: Arc::new(tokio::sync::Mutex::new(false)),
-        proof: Arc::default(),
+        liveness: Arc::default(),
     };
     let own = link.clone();
     tokio::spawn(link.clone().requests(requests));

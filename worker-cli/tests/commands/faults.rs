@@ -29,7 +29,7 @@ pub(super) fn signal(dir: &Path, name: &str) {
     lock.lock().unwrap();
 }
 
-fn ids(answer: &Value) -> Vec<String> {
+pub(super) fn ids(answer: &Value) -> Vec<String> {
     let ids = answer["transaction_ids"].as_array().unwrap();
     ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
 }

@@ -2,10 +2,9 @@
 //! error, and what was acknowledged is there when it is started again. The system's calls are made to fail by `strace`.
 
 use super::chain::json;
-use super::faults::signal;
+use super::faults::{ids, signal};
 use super::node::{Coordinator, Registered};
 use super::{run, worker};
-use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -65,9 +64,7 @@ fn under(dir: &Path, fault: (&str, &str, bool), point: &str, acknowledged: &mut 
             &["--json", "add_transaction", "--key", "k", "--value", &number],
         );
         if added.status.success() {
-            let answer: Value = serde_json::from_slice(&added.stdout).unwrap();
-            let ids = answer["transaction_ids"].as_array().unwrap();
-            acknowledged.extend(ids.iter().map(|id| id.as_str().unwrap().to_owned()));
+            acknowledged.extend(ids(&serde_json::from_slice(&added.stdout).unwrap()));
         }
         if turn == TRIES / 2 && node.try_wait().unwrap().is_none() {
             // It may fail, and say so.
