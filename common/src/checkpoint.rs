@@ -10,12 +10,14 @@
 //! The last two are extension lines. The coordinator signs as `block-chain/<chain id>`, workers cosign as
 //! `block-chain-worker/<public key, 64 hex digits>`.
 
+use crate::agreement::majority;
 use crate::hash::{BlockHash, ChainId, Root};
 use crate::keys::{PublicKey, SecretKey};
 use crate::note::{NoteError, SignedNote};
 use crate::quantity::{Height, Term};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeSet;
 
 /// What a checkpoint says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,16 +163,87 @@ pub fn witness_name(worker: &PublicKey) -> String {
     format!("block-chain-worker/{worker}")
 }
 
-/// How many of `members` have cosigned; a doubled member counts once.
+/// Whether a majority of `members` has cosigned; a doubled member counts once.
 #[must_use]
-pub fn count_cosignatures(note: &SignedNote, members: &[PublicKey]) -> usize {
-    let distinct: std::collections::BTreeSet<&PublicKey> = members.iter().collect();
-    distinct
-        .into_iter()
-        .filter(|key| note.cosigned_by(&witness_name(key), key).is_some())
-        .count()
+pub fn is_final(note: &SignedNote, members: &[PublicKey]) -> bool {
+    let members: BTreeSet<&PublicKey> = members.iter().collect();
+    let needed = majority(members.len());
+    let names: BTreeSet<&str> = note.signatures().iter().map(|line| line.name.as_str()).collect();
+    let named = members.into_iter().map(|key| (witness_name(key), key));
+    let named: Vec<_> = named.filter(|(name, _)| names.contains(name.as_str())).collect();
+    // Signatures are verified only where there are enough to decide it, and no more of them.
+    let mut missing = needed;
+    named.len() >= needed
+        && named.iter().any(|(name, key)| {
+            missing = missing.saturating_sub(usize::from(note.cosigned_by(name, key).is_some()));
+            missing == 0
+        })
 }
 
 fn number(line: &str, prefix: &str) -> Option<u64> {
     line.strip_prefix(prefix)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a test that meets what it does not expect has failed"
+    )]
+
+    use super::*;
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed(&[seed; 32])
+    }
+
+    fn cosigned(by: &[u8]) -> SignedNote {
+        let checkpoint = Checkpoint {
+            chain: ChainId::from_bytes([1; 32]),
+            size: 5,
+            root: Root::from_bytes([2; 32]),
+            term: Term::new(3),
+            block: BlockHash::from_bytes([4; 32]),
+        };
+        let mut note = checkpoint.sign(&key(9)).unwrap();
+        for seed in by {
+            note.cosign(
+                &witness_name(&key(*seed).public_key()),
+                &key(*seed),
+                1_700_000_000,
+            );
+        }
+        note
+    }
+
+    #[test]
+    fn a_majority_of_distinct_members_makes_final() {
+        let members: Vec<_> = [1, 2, 3, 4].map(|seed| key(seed).public_key()).to_vec();
+        assert!(is_final(&cosigned(&[1, 2, 4]), &members));
+        assert!(
+            !is_final(&cosigned(&[1, 2]), &members),
+            "half is not more than half"
+        );
+        assert!(
+            !is_final(&cosigned(&[1, 2, 7, 8]), &members),
+            "strangers do not count"
+        );
+        assert!(!is_final(&cosigned(&[1, 2]), &[]), "nobody is no majority");
+        let doubled = [1, 1, 1, 2].map(|seed| key(seed).public_key());
+        assert!(is_final(&cosigned(&[1, 2]), &doubled) && !is_final(&cosigned(&[1]), &doubled));
+    }
+
+    #[test]
+    fn lines_that_are_not_good_do_not_count() {
+        let members: Vec<_> = [1, 2, 3].map(|seed| key(seed).public_key()).to_vec();
+        let mut note = cosigned(&[1]);
+        // Key 7 signs under the name of key 2; and key 1's line stands under that of key 3.
+        note.cosign(&witness_name(&members[1]), &key(7), 1_700_000_000);
+        let mut line = note.signatures()[1].clone();
+        line.name = witness_name(&members[2]);
+        note.add(line);
+        assert!(!is_final(&note, &members));
+        note.cosign(&witness_name(&members[1]), &key(2), 1_700_000_000);
+        assert!(is_final(&note, &members));
+    }
 }

@@ -6,6 +6,7 @@
 use crate::agreement::Acknowledgement;
 use crate::block::Block;
 use crate::codec::{BoundedBytes, BoundedVec, Format};
+use crate::evidence::MAX_EVIDENCE_BYTES;
 use crate::hash::{BlockHash, TxId};
 use crate::header::Header;
 use crate::limits::{
@@ -73,6 +74,8 @@ pub enum Message {
     GetHashes(BoundedVec<Height, MAX_LOCATOR>) = 14,
     /// Hashes of the sender's chain; `None` above its head.
     Hashes(BoundedVec<(Height, Option<BlockHash>), MAX_LOCATOR>) = 15,
+    /// Two checkpoints that contradict each other, as in the file that a worker keeps.
+    Evidence(BoundedBytes<1, MAX_EVIDENCE_BYTES>) = 16,
 }
 
 /// What a worker has.

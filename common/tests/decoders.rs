@@ -18,7 +18,7 @@ use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
 use block_chain_common::codec::encode;
-use block_chain_common::evidence::{Evidence, Statement};
+use block_chain_common::evidence::Evidence;
 use block_chain_common::hash::{BlockHash, ChainId, Root};
 use block_chain_common::keys::SecretKey;
 use block_chain_common::merkle::TransactionProof;
@@ -90,22 +90,12 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
         ("receipt", receipt.to_text().into_bytes()),
         ("chain_keys", keys.to_text().into_bytes()),
         ("address", key.public_key().address().to_string().into_bytes()),
-        ("evidence", evidence(&note.to_string()).to_text().into_bytes()),
+        ("evidence", include_bytes!("vectors/evidence_later").to_vec()),
         (
             "recovery",
             recovery().sign(&key).unwrap().to_string().into_bytes(),
         ),
     ])
-}
-
-fn evidence(note: &str) -> Evidence {
-    Evidence {
-        chain: ChainId::from_bytes([6; 32]),
-        coordinator: SecretKey::from_seed(&[1; 32]).public_key(),
-        reason: "two checkpoints of 2 blocks differ".to_owned(),
-        first: Statement::Note(note.to_owned()),
-        second: note.to_owned(),
-    }
 }
 
 fn recovery() -> Recovery {

@@ -214,6 +214,10 @@ fn messages(built: &mut Built) {
         ("get_transactions", Message::GetTransactions(some(ids))),
         ("get_hashes", Message::GetHashes(some(vec![Height::new(7)]))),
         ("hashes", Message::Hashes(some(hashes))),
+        (
+            "evidence",
+            Message::Evidence(BoundedBytes::new(b"file".to_vec()).unwrap()),
+        ),
     ];
     for (name, message) in all {
         let bytes = encode(&message);
@@ -406,12 +410,18 @@ fn evidence_and_recovery_do_not_change() {
         reason: "two checkpoints of 5 blocks differ".to_owned(),
         first: Statement::Note(note(1)),
         second: note(2),
+        header: None,
     };
     assert!(matches!(
         evidence.judge(),
         Ok(Verdict::Contradiction { size: 5, .. })
     ));
     assert_eq!(evidence.to_text(), include_str!("vectors/evidence"));
+    // Of 3 blocks, and of 5, whose third is `header.work`; the others' leaves are "leaf 0" and so on.
+    let later = include_str!("vectors/evidence_later");
+    let read = Evidence::parse(later).unwrap();
+    assert_eq!(read.header.as_ref().unwrap().header, header(WORK));
+    assert!(matches!(read.judge(), Ok(Verdict::Contradiction { size: 3, .. })));
     let recovery = Recovery {
         chain,
         at: Timestamp::new(1_700_000_000_000),

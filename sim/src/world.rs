@@ -113,8 +113,8 @@ enum What {
     Ask(usize, u64, ToCoordinator),
     Answer(usize, u64, Box<Event>),
     Peer(usize, usize, bool),
-    CoordinatorTick,
-    CoordinatorUp,
+    CoordinatorTick(usize),
+    CoordinatorUp(usize),
     /// An operator has the coordinator go on from what the nodes have.
     Recover,
     Client(u64),
@@ -163,7 +163,8 @@ struct World {
     queue: BTreeMap<(u64, u64), What>,
     next: u64,
     folder: tempfile::TempDir,
-    service: Option<Service>,
+    /// The coordinator's processes, over one database.
+    coordinators: Vec<Option<Service>>,
     spec: Arc<CheckedSpec>,
     coordinator: PublicKey,
     nodes: Vec<Node>,
@@ -171,6 +172,7 @@ struct World {
     tokens: BTreeMap<u64, (u64, TxId)>,
     accepted: BTreeMap<TxId, u64>,
     promises: Promises,
+    checked: network::Checked,
     receipts: Vec<Receipt>,
     cut: BTreeSet<(usize, usize)>,
     /// Nodes whose requests, or answers to them, do not come through.
@@ -242,7 +244,13 @@ impl World {
             tempfile::tempdir()
         };
         let folder = folder.map_err(|error| error.to_string())?;
-        let service = start_service(folder.path().join("db"), options.left_out())?;
+        let database = folder.path().join("db");
+        let service = start_service(database.clone(), options.left_out())?;
+        let others = if rng.random_range(0..10_u32) < 6 {
+            0
+        } else {
+            rng.random_range(1..=2)
+        };
         let info = service.chain("main").map_err(|error| error.to_string())?;
         let spec = stored_spec(&info).map_err(|error| error.to_string())?;
         let spec = spec.check().map_err(|error| error.to_string())?;
@@ -263,13 +271,14 @@ impl World {
             queue: BTreeMap::new(),
             next: 0,
             folder,
-            service: Some(service),
+            coordinators: vec![Some(service)],
             spec: Arc::new(spec),
             nodes: Vec::new(),
             clients: Vec::new(),
             tokens: BTreeMap::new(),
             accepted: BTreeMap::new(),
             promises: Promises::default(),
+            checked: network::Checked::default(),
             receipts: Vec::new(),
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
@@ -280,26 +289,38 @@ impl World {
             faults: 0,
             trace: 0,
         };
-        for _ in 0..count {
-            world.now = world.now.saturating_add(10);
-            world.join()?;
+        for _ in 0..others {
+            let service = start_service(database.clone(), options.left_out())?;
+            world.coordinators.push(Some(service));
+        }
+        world.begin(count)?;
+        Ok(world)
+    }
+
+    /// Nodes register and start, clients begin to send, the first fault comes.
+    fn begin(&mut self, nodes: usize) -> Result<(), String> {
+        for _ in 0..nodes {
+            self.now = self.now.saturating_add(10);
+            self.join()?;
         }
         for number in 0..CLIENTS {
             let seed = u8::try_from(number.saturating_add(100)).map_err(|error| error.to_string())?;
             let key = SecretKey::from_seed(&[seed; 32]);
-            world.clients.push(Client {
+            self.clients.push(Client {
                 key,
                 nonce: 0,
                 waiting: None,
             });
-            world.later(500, What::Client(number));
+            self.later(500, What::Client(number));
         }
-        for number in 0..count {
-            world.later(0, What::Start(number));
+        for number in 0..nodes {
+            self.later(0, What::Start(number));
         }
-        world.later(500, What::CoordinatorTick);
-        world.later(3_000, What::NextFault);
-        Ok(world)
+        for number in 0..self.coordinators.len() {
+            self.later(500, What::CoordinatorTick(number));
+        }
+        self.later(3_000, What::NextFault);
+        Ok(())
     }
 
     fn join(&mut self) -> Result<(), String> {
@@ -308,8 +329,7 @@ impl World {
         let key = SecretKey::from_seed(&[seed; 32]);
         let now = Timestamp::new(BEGINNING.saturating_add(self.now));
         let service = self
-            .service
-            .as_ref()
+            .any_coordinator()
             .ok_or("the coordinator is there at the beginning")?;
         let challenge = service
             .challenge(now)
@@ -346,6 +366,11 @@ impl World {
             evidence: None,
         });
         Ok(())
+    }
+
+    /// One of the coordinator's processes that is up.
+    fn any_coordinator(&self) -> Option<&Service> {
+        self.coordinators.iter().flatten().next()
     }
 
     fn later(&mut self, after: u64, what: What) {
@@ -429,7 +454,7 @@ impl World {
             });
         }
         let now = Timestamp::new(BEGINNING.saturating_add(self.now));
-        if let Some(view) = self.service.as_ref().map(|service| service.view("main", now)) {
+        if let Some(view) = self.any_coordinator().map(|service| service.view("main", now)) {
             self.tell(|| format!("the coordinator: {view:?}"));
         }
     }
@@ -501,11 +526,8 @@ impl World {
             }
             What::Answer(number, life, event) if self.is_alive(number, life) => self.step(number, *event),
             What::Peer(number, other, up) => self.peer(number, other, up),
-            What::CoordinatorTick => self.coordinator_tick(),
-            What::CoordinatorUp if self.service.is_none() => {
-                self.tell(|| "the coordinator is back".to_owned());
-                self.start_coordinator()
-            }
+            What::CoordinatorTick(number) => self.coordinator_tick(number),
+            What::CoordinatorUp(number) => self.start_coordinator(number),
             What::Recover => self.recover(),
             What::Client(number) => self.client(number),
             What::Start(number) => self.start(number),

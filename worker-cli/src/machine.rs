@@ -10,6 +10,7 @@
 mod agreement;
 mod chain;
 mod claim;
+mod evidence;
 mod mempool;
 mod mining;
 mod overlay;
@@ -183,6 +184,23 @@ pub struct Machine {
     sync: Sync,
     agreement: Agreement,
     mining: Mining,
+    clock: Clock,
+}
+
+/// Deadlines count by a time that does not go back: the clock's, and all that it was set back by.
+#[derive(Debug, Default)]
+struct Clock {
+    shown: Timestamp,
+    set_back_ms: u64,
+}
+
+impl Clock {
+    fn steady(&mut self, shown: Timestamp) -> Timestamp {
+        let back = self.shown.get().saturating_sub(shown.get());
+        self.set_back_ms = self.set_back_ms.saturating_add(back);
+        self.shown = shown;
+        Timestamp::new(shown.get().saturating_add(self.set_back_ms))
+    }
 }
 
 impl Machine {
@@ -210,6 +228,7 @@ impl Machine {
             sync: Sync::default(),
             agreement,
             mining: Mining::default(),
+            clock: Clock::default(),
         }
     }
 
@@ -229,6 +248,7 @@ impl Machine {
         event: Event,
     ) -> Result<Output, StorageError> {
         let mut out = Output::default();
+        let now = self.clock.steady(now);
         match event {
             Event::PeerUp(peer) => self.on_peer_up(peer, &mut out),
             Event::PeerDown(peer) => self.sync.on_peer_down(&peer),
@@ -257,10 +277,13 @@ impl Machine {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), StorageError> {
-        if self.agreement.evidence().is_some() {
+        if let Some(evidence) = self.agreement.evidence() {
+            let reason = format!("this worker has stopped: {}", evidence.reason);
+            self.give_up_mining(&reason, out);
             return Ok(());
         }
-        let changed = self.adopt_checkpoint(read, now, out)? || self.advance_chain(read, now, out)?;
+        let wall = self.wall(now);
+        let changed = self.adopt_checkpoint(read, now, out)? || self.advance_chain(read, wall, out)?;
         if changed {
             out.again = true;
             return Ok(());
@@ -269,7 +292,12 @@ impl Machine {
         self.propose(now, out);
         self.commit(read, now, out)?;
         self.acknowledge_proposal(read, out)?;
-        self.drive_mining(read, now, out)
+        self.drive_mining(read, wall, out)
+    }
+
+    /// What the clock shows, of a time that deadlines count by.
+    const fn wall(&self, steady: Timestamp) -> Timestamp {
+        Timestamp::new(steady.get().saturating_sub(self.clock.set_back_ms))
     }
 
     /// The head's height and hash.
@@ -310,8 +338,9 @@ impl Machine {
             Message::Status(status) => self.on_status(now, peer, status, out),
             Message::Propose { term, height, block } => self.on_propose(peer, term, height, block),
             Message::Acknowledge(acknowledgement) => self.on_acknowledge(peer, acknowledgement, out),
+            Message::Evidence(file) => self.on_evidence(peer, file.as_slice(), out),
             Message::Checkpoint(note) => match std::str::from_utf8(note.as_slice()) {
-                Ok(note) => self.on_checkpoint_note(Some(peer), note, out),
+                Ok(note) => self.on_peer_checkpoint(read, peer, note, out)?,
                 Err(_) => out
                     .effects
                     .push(Effect::Drop(peer, "a checkpoint that is not UTF-8".to_owned())),

@@ -277,6 +277,7 @@ fn evidence_is_judged_by_its_signatures() {
         reason: "two checkpoints of 5 blocks differ".to_owned(),
         first: Statement::Note(note(1)),
         second: note(2),
+        header: None,
     };
     std::fs::write(&file, evidence.to_text()).unwrap();
     let judged = run(dir.path(), &["--json", "verify", &name]);

@@ -1,7 +1,6 @@
 #![expect(
     unreachable_pub,
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a test: its modules are its own"
 )]
 //! Several machines with real stores and a real coordinator's rules, on a network and a clock that the test holds.
@@ -13,14 +12,14 @@ mod world;
 use block_chain_common::block::{Block, CheckedBlock};
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::codec::BoundedBytes;
-use block_chain_common::evidence::{Evidence, Verdict};
-use block_chain_common::hash::{BlockHash, Digest};
+use block_chain_common::evidence::{Evidence, Statement, Verdict};
+use block_chain_common::hash::{BlockHash, Digest, Root};
 use block_chain_common::header::Proof;
 use block_chain_common::keys::{PublicKey, SecretKey};
 use block_chain_common::peer_message::Message;
-use block_chain_common::quantity::{Height, Timestamp};
+use block_chain_common::quantity::{Height, Term, Timestamp};
 use block_chain_common::work::Target;
-use block_chain_worker::machine::{ChainRead as _, Effect, Event, MempoolError};
+use block_chain_worker::machine::{ChainRead as _, Effect, Event, MempoolError, load_frontier};
 use std::collections::BTreeSet;
 use world::World;
 
@@ -296,12 +295,165 @@ fn two_checkpoints_that_contradict_each_other_stop_a_worker_for_good() {
     ));
     assert_eq!(Evidence::parse(&evidence.to_text()).unwrap(), evidence);
 
-    // It agrees to nothing more, after a restart too; the two others go on.
-    world.restart_with(1, Some(evidence));
+    // It agrees to nothing more, after a restart too; and shows it to the others, who stop as well.
+    world.restart_with(1, Some(evidence.clone()));
+    world.settle();
     world.submit(0, 50, 1..2);
+    world.step(0, Event::Mine(7));
+    let reason = world.nodes[0].not_mined.pop().unwrap();
+    assert!(reason.contains("two checkpoints of 2 blocks differ"), "{reason}");
+    world.settle();
+    for node in 0..3 {
+        assert_eq!(
+            world.nodes[node].evidence.as_ref(),
+            Some(&evidence),
+            "node {node}"
+        );
+        assert_eq!(world.nodes[node].store.committed().unwrap().size, 2);
+        assert_eq!(world.nodes[node].dropped, Vec::<String>::new());
+    }
+}
+
+/// Two workers on branches of their own, one and two blocks long, each committed by the coordinator's key.
+fn split() -> World {
+    let mut world = World::new(2);
+    world.coordinator_up = false;
+    world.cut.insert(1);
+    world.mine(0);
+    world.mine(1);
+    world.mine(1);
+    for node in 0..2 {
+        let store = &world.nodes[node].store;
+        let (height, block) = store.head();
+        let size = height.get() + 1;
+        let checkpoint = Checkpoint {
+            chain: world.spec.id(),
+            size,
+            root: load_frontier(store, size).unwrap().root(),
+            term: Term::new(1),
+            block,
+        };
+        let note = checkpoint.sign(&world.coordinator_key()).unwrap().to_string();
+        let message = Message::Checkpoint(BoundedBytes::new(note.into_bytes()).unwrap());
+        let from = world.nodes[1 - node].key.public_key();
+        world.step(node, Event::Message(from, message));
+        assert_eq!(world.nodes[node].store.committed().unwrap().size, size);
+    }
+    world
+}
+
+#[test]
+fn a_later_checkpoint_that_does_not_follow_stops_both_sides() {
+    let mut world = split();
+    world.settle();
+    assert!(
+        world.nodes.iter().all(|node| node.evidence.is_none()),
+        "nobody sees both"
+    );
+    world.cut.clear();
+    world.settle();
+    world.settle();
+    let evidence = world.nodes[0].evidence.clone().unwrap();
+    assert_eq!(world.nodes[1].evidence.as_ref(), Some(&evidence));
+    assert!(matches!(
+        evidence.judge(),
+        Ok(Verdict::Contradiction { size: 2, .. })
+    ));
+    assert_eq!(Evidence::parse(&evidence.to_text()).unwrap(), evidence);
+    assert_eq!(world.nodes[0].dropped, Vec::<String>::new());
+    assert_eq!(
+        (world.head(0).0, world.head(1).0),
+        (1, 2),
+        "each keeps what it has"
+    );
+}
+
+#[test]
+fn a_worker_that_is_behind_is_not_taken_for_one_that_was_contradicted() {
+    let mut world = World::new(3);
     world.mine(0);
     world.settle();
-    assert_eq!(world.nodes[0].store.committed().unwrap().size, 3);
-    assert_eq!(world.nodes[1].store.committed().unwrap().size, 2);
-    assert_eq!(world.head(1).0, 1);
+    let old = world.nodes[2].store.committed().unwrap().note;
+    world.cut.insert(2);
+    for _ in 0..3 {
+        world.mine(0);
+        world.settle();
+    }
+    let message = Message::Checkpoint(BoundedBytes::new(old.into_bytes()).unwrap());
+    let from = world.nodes[2].key.public_key();
+    world.step(0, Event::Message(from, message));
+    world.cut.clear();
+    world.settle();
+    world.assert_agreed();
+}
+
+#[test]
+fn evidence_that_proves_nothing_drops_its_sender_and_stops_nobody() {
+    let mut world = World::new(2);
+    world.mine(0);
+    world.settle();
+    let known = world.nodes[1].store.committed().unwrap().note;
+    let second = contradiction(&world, &known);
+    let good = Evidence {
+        chain: world.spec.id(),
+        coordinator: world.coordinator_key().public_key(),
+        reason: "they differ".to_owned(),
+        first: Statement::Note(known.clone()),
+        second,
+        header: None,
+    };
+    let other = SecretKey::from_seed(&[77; 32]);
+    let (checkpoint, _) = Checkpoint::verify(&known, &good.chain, &good.coordinator).unwrap();
+    let by_other = |root: u8| {
+        let checkpoint = Checkpoint {
+            root: Root::from_bytes([root; 32]),
+            ..checkpoint
+        };
+        checkpoint.sign(&other).unwrap().to_string()
+    };
+    let bad = [
+        Evidence {
+            second: known,
+            ..good.clone()
+        },
+        Evidence {
+            first: Statement::Own(2, Root::from_bytes([1; 32])),
+            ..good.clone()
+        },
+        Evidence {
+            coordinator: other.public_key(),
+            first: Statement::Note(by_other(1)),
+            second: by_other(2),
+            ..good.clone()
+        },
+    ];
+    let from = world.nodes[0].key.public_key();
+    let texts = bad.map(|evidence| evidence.to_text());
+    for (number, text) in texts.into_iter().chain(["evidence".to_owned()]).enumerate() {
+        let message = Message::Evidence(BoundedBytes::new(text.into_bytes()).unwrap());
+        world.step(1, Event::Message(from, message));
+        assert_eq!(world.nodes[1].evidence, None);
+        assert_eq!(world.nodes[1].dropped.len(), number + 1);
+    }
+    let message = Message::Evidence(BoundedBytes::new(good.to_text().into_bytes()).unwrap());
+    world.step(1, Event::Message(from, message));
+    assert_eq!(world.nodes[1].evidence, Some(good));
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_stop_the_periodic_pull() {
+    let mut world = World::new(1);
+    let mut pulls = |now: u64| {
+        world.now = now;
+        let effects = world.step_alone(0, Event::Tick);
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Broadcast(Message::Status(_))))
+    };
+    assert!(pulls(10_000_000));
+    assert!(!pulls(10_001_000));
+    // Ten minutes back: the pull comes two seconds after the last one.
+    assert!(!pulls(9_400_000));
+    assert!(pulls(9_401_000));
+    assert!(!pulls(9_402_000) && pulls(9_403_000));
 }

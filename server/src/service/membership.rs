@@ -10,6 +10,7 @@ use block_chain_common::coordinator_api::{
     registration_bytes,
 };
 use block_chain_common::hash::{BlockHash, sha256};
+use block_chain_common::keys::PublicKey;
 use block_chain_common::limits::{MAX_CHAIN_WORKERS, check_name};
 use block_chain_common::quantity::Timestamp;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ const CHALLENGE_MS: u64 = 60_000;
 /// Challenges that may be out at a time.
 const MAX_CHALLENGES: i64 = 10_000;
 const MINUTE_MS: u64 = 60_000;
+const WORKER_ID_DOMAIN: &[u8] = b"block-chain/worker-id/v1\0";
 /// Ids given without a key in a minute.
 const MAX_KEYLESS_PER_MINUTE: u32 = 600;
 /// Workers that may ever be registered with one coordinator.
@@ -104,7 +106,7 @@ impl Service {
         }
         let token = random_hex::<32>().map_err(|error| ServiceError::Busy(error.to_string()))?;
         let token_hash = hex::encode(sha256(&[token.as_bytes()]));
-        let new_id = Uuid::new_v4();
+        let new_id = worker_id(&self.public_key(), &request.public_key);
         let key = request.public_key.to_string();
         let (id, chain, view, events) = self.store.transaction(|tx| {
             if !is_challenge(&request.challenge)
@@ -433,6 +435,15 @@ pub(super) fn let_count(
         ..member.clone()
     })?;
     Ok(true)
+}
+
+/// A worker's id: a UUID of version 8 (RFC 9562) made from both keys, so that a coordinator that was restored from a copy
+/// which lacks the worker gives it the same id again, and no other.
+fn worker_id(coordinator: &PublicKey, worker: &PublicKey) -> Uuid {
+    let digest = sha256(&[WORKER_ID_DOMAIN, coordinator.as_bytes(), worker.as_bytes()]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 pub(super) fn parse_id(id: &str) -> Result<Uuid, ServiceError> {

@@ -236,6 +236,29 @@ fn a_key_that_was_let_in_needs_no_join_token_again() {
     assert_eq!(code(service.register(&stranger, at(4))), "join_token");
 }
 
+/// A copy that was made before a worker registered gives it the id that it had.
+#[test]
+fn a_worker_that_a_restored_copy_lacks_gets_its_id_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let coordinator = |name: &str, key: &str| {
+        let store = Store::open_sqlite(&folder.path().join(name)).unwrap();
+        let kept = store.transaction::<_, StoreError>(|tx| tx.add_setting("coordinator_key", key));
+        kept.unwrap();
+        start(store)
+    };
+    let (lost, restored) = (coordinator("lost", KEY), coordinator("restored", KEY));
+    join(&restored, 2, at(1));
+    let ids = [&lost, &restored].map(|service| [1, 2].map(|seed| join(service, seed, at(2)).who.worker));
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[0][0], ids[0][1]);
+    let other = coordinator("other", &KEY.replace('7', "8"));
+    assert_ne!(
+        join(&other, 1, at(2)).who.worker,
+        ids[0][0],
+        "of another coordinator"
+    );
+}
+
 #[test]
 fn a_fresh_network_has_nothing_to_recover() {
     let folder = tempfile::tempdir().unwrap();

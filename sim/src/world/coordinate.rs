@@ -50,8 +50,10 @@ impl World {
         let arrives = !self.deaf.contains(&(number, true)) && !self.percent(self.loss_percent);
         let answered = !self.deaf.contains(&(number, false)) && !self.percent(self.loss_percent);
         let now = Timestamp::new(BEGINNING.saturating_add(self.now));
-        let (Some(service), Some(node)) = (self.service.as_ref().filter(|_| arrives), self.nodes.get(number))
-        else {
+        // Whichever of them it asks now; the next time another.
+        let asked = self.rng.random_range(0..self.coordinators.len());
+        let service = self.coordinators.get(asked).and_then(Option::as_ref);
+        let (Some(service), Some(node)) = (service.filter(|_| arrives), self.nodes.get(number)) else {
             return self.unanswered(number, life, &request);
         };
         let event = match &request {
@@ -190,12 +192,12 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn coordinator_tick(&mut self) -> Result<(), String> {
-        self.later(500, What::CoordinatorTick);
+    pub(super) fn coordinator_tick(&mut self, number: usize) -> Result<(), String> {
+        self.later(500, What::CoordinatorTick(number));
         let now = Timestamp::new(BEGINNING.saturating_add(self.now));
-        match &self.service {
-            Some(service) => service.tick(now).map_err(|error| error.to_string()),
-            None => Ok(()),
+        match self.coordinators.get(number) {
+            Some(Some(service)) => service.tick(now).map_err(|error| error.to_string()),
+            _ => Ok(()),
         }
     }
 }

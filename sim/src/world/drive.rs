@@ -9,13 +9,31 @@ use rand::Rng as _;
 use std::sync::Arc;
 
 impl World {
-    /// The coordinator's process starts on what its disk has.
-    pub(super) fn start_coordinator(&mut self) -> Result<(), String> {
-        let service = start_service(self.folder.path().join("db"), self.options.left_out())?;
+    /// A process of the coordinator's that is down starts on what the disk has.
+    pub(super) fn start_coordinator(&mut self, number: usize) -> Result<(), String> {
+        let (database, left_out) = (self.folder.path().join("db"), self.options.left_out());
+        let Some(place) = self.coordinators.get_mut(number).filter(|place| place.is_none()) else {
+            return Ok(());
+        };
+        let service = start_service(database, left_out)?;
         let now = Timestamp::new(BEGINNING.saturating_add(self.now));
         service.begin(now).map_err(|error| error.to_string())?;
-        self.service = Some(service);
+        *place = Some(service);
+        self.tell(|| format!("coordinator {number} is up"));
         Ok(())
+    }
+
+    pub(super) fn start_coordinators(&mut self) -> Result<(), String> {
+        (0..self.coordinators.len()).try_for_each(|number| self.start_coordinator(number))
+    }
+
+    /// All processes of the coordinator's end; whether any was up.
+    pub(super) fn stop_coordinators(&mut self) -> bool {
+        let mut stopped = false;
+        for place in &mut self.coordinators {
+            stopped |= place.take().is_some();
+        }
+        stopped
     }
 
     pub(super) fn start(&mut self, number: usize) -> Result<(), String> {

@@ -17,9 +17,7 @@ impl World {
         self.cut.clear();
         self.deaf.clear();
         self.loss_percent = 0;
-        if self.service.is_none() {
-            self.start_coordinator()?;
-        }
+        self.start_coordinators()?;
         for number in 0..self.nodes.len() {
             if let Some(node) = self.nodes.get_mut(number) {
                 node.paused_until = 0;
@@ -50,9 +48,19 @@ impl World {
                 }
             }
             7 => {
-                self.tell(|| format!("the coordinator is down for {long} ms"));
-                self.service = None;
-                self.later(long, What::CoordinatorUp);
+                // One of its processes, or all.
+                let one = self
+                    .percent(50)
+                    .then(|| self.rng.random_range(0..self.coordinators.len()));
+                for (number, place) in (0..).zip(&mut self.coordinators) {
+                    if one.is_none_or(|one| one == number) {
+                        *place = None;
+                    }
+                }
+                self.tell(|| format!("coordinator {one:?} (or all) is down for {long} ms"));
+                for number in 0..self.coordinators.len() {
+                    self.later(long, What::CoordinatorUp(number));
+                }
             }
             8 => {
                 let clock = (
@@ -142,14 +150,14 @@ impl World {
 
     /// Somebody takes a backup of the coordinator's database.
     fn copy_coordinator(&mut self) -> Result<(), String> {
-        if self.service.take().is_none() {
+        if !self.stop_coordinators() {
             return Ok(());
         }
         let (database, copy) = self.databases();
         std::fs::copy(database, copy).map_err(|error| error.to_string())?;
         self.copied = true;
         self.tell(|| "the coordinator's database is copied".to_owned());
-        self.start_coordinator()
+        self.start_coordinators()
     }
 
     /// Somebody puts the backup in place of the database. What the lost one alone knew to be committed nobody was told; so it
@@ -160,7 +168,7 @@ impl World {
             let last = self.promises.height().saturating_add(1);
             sizes.all(|size| size >= last)
         };
-        if !self.copied || !all_know || self.service.take().is_none() {
+        if !self.copied || !all_know || !self.stop_coordinators() {
             return Ok(());
         }
         let (database, copy) = self.databases();
@@ -176,7 +184,7 @@ impl World {
         self.tell(|| "the coordinator is restored from an old copy".to_owned());
         let after = self.rng.random_range(1_000..15_000);
         self.later(after, What::Recover);
-        self.start_coordinator()
+        self.start_coordinators()
     }
 
     fn databases(&self) -> (std::path::PathBuf, std::path::PathBuf) {
@@ -187,7 +195,7 @@ impl World {
     /// Once everybody was heard, and where somebody shows something; else again a little later.
     pub(super) fn recover(&mut self) -> Result<(), String> {
         let now = Timestamp::new(BEGINNING.saturating_add(self.now));
-        let outcome = match &self.service {
+        let outcome = match self.any_coordinator() {
             Some(service) => service.recover("main", false, now),
             None => Err(ServiceError::Busy("it is down".to_owned())),
         };

@@ -23,5 +23,6 @@ pub(super) fn kind(message: &Message) -> String {
         Message::MempoolIds(ids) => format!("{} ids", ids.as_slice().len()),
         Message::GetTransactions(ids) => format!("{} transactions wanted", ids.as_slice().len()),
         Message::GetHashes(_) | Message::Hashes(_) => "hashes".to_owned(),
+        Message::Evidence(_) => "evidence".to_owned(),
     }
 }

@@ -2,10 +2,19 @@
 
 use super::kind::kind;
 use super::{What, World};
-use block_chain_common::block::{CheckedBlock, CheckedHeader};
-use block_chain_common::transaction::check_transactions;
+use block_chain_common::block::{Block, CheckedBlock, CheckedHeader};
+use block_chain_common::hash::{BlockHash, TxId};
+use block_chain_common::transaction::{CheckedTransaction, Transaction};
 use block_chain_worker::machine::{Event, Message, serve};
 use rand::Rng as _;
+use std::collections::BTreeMap;
+
+/// What was found valid in itself.
+#[derive(Default)]
+pub(super) struct Checked {
+    blocks: BTreeMap<BlockHash, (Block, CheckedBlock)>,
+    transactions: BTreeMap<TxId, CheckedTransaction>,
+}
 
 impl World {
     /// Connections of a node come up or go down; `other` is the node itself for all of them.
@@ -90,17 +99,41 @@ impl World {
                 let header = CheckedHeader::check(header, chain).map_err(|error| error.to_string())?;
                 Event::Headers(peer, vec![header])
             }
-            Message::Block(block) => {
-                let block = CheckedBlock::check(*block, chain).map_err(|error| error.to_string())?;
-                Event::Block(peer, Box::new(block))
-            }
+            Message::Block(block) => Event::Block(peer, Box::new(self.checked_block(*block)?)),
             Message::Transactions(transactions) => {
-                let checked = check_transactions(transactions.into_vec(), chain);
-                let checked = checked.into_iter().collect::<Result<Vec<_>, _>>();
-                Event::Transactions(peer, checked.map_err(|error| error.to_string())?)
+                let checked = transactions.into_vec().into_iter();
+                let checked = checked.map(|transaction| self.checked_transaction(transaction));
+                Event::Transactions(peer, checked.collect::<Result<_, _>>()?)
             }
             other => Event::Message(peer, other),
         };
         self.step(to, event)
+    }
+
+    /// What is valid in itself is so on every node: its signatures are verified once.
+    fn checked_block(&mut self, block: Block) -> Result<CheckedBlock, String> {
+        if let Some((known, checked)) = self.checked.blocks.get(&block.header.hash())
+            && *known == block
+        {
+            return Ok(checked.clone());
+        }
+        let checked =
+            CheckedBlock::check(block.clone(), self.spec.id()).map_err(|error| error.to_string())?;
+        self.checked
+            .blocks
+            .insert(checked.hash(), (block, checked.clone()));
+        Ok(checked)
+    }
+
+    fn checked_transaction(&mut self, transaction: Transaction) -> Result<CheckedTransaction, String> {
+        if let Some(checked) = self.checked.transactions.get(&transaction.id())
+            && *checked.transaction() == transaction
+        {
+            return Ok(checked.clone());
+        }
+        let checked =
+            CheckedTransaction::check(transaction, self.spec.id()).map_err(|error| error.to_string())?;
+        self.checked.transactions.insert(checked.id(), checked.clone());
+        Ok(checked)
     }
 }

@@ -8,7 +8,7 @@ use super::sync::later;
 use super::{ChainRead, Effect, Machine, Message, Output, Write};
 use crate::storage::StorageError;
 use block_chain_common::agreement::{Acknowledgement, SafetyRule, majority};
-use block_chain_common::checkpoint::{Checkpoint, count_cosignatures, witness_name};
+use block_chain_common::checkpoint::{Checkpoint, is_final, witness_name};
 use block_chain_common::codec::{BoundedBytes, encode};
 use block_chain_common::coordinator_api::{ChainView, CheckpointView, CommitRequest};
 use block_chain_common::evidence::{Evidence, Statement};
@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 
 /// How long to wait before asking again for what was not answered.
 const RETRY_MS: u64 = 1_000;
+/// How long a committed block may be on its way before the peers are asked whether it follows what is here.
+const COMPARE_MS: u64 = 10_000;
 
 /// What became of a commit.
 #[derive(Debug, Clone)]
@@ -46,10 +48,11 @@ struct Proposal {
     commit_at: Timestamp,
 }
 
+/// A checkpoint whose signature is good.
 #[derive(Debug, Clone)]
-struct Known {
-    checkpoint: Checkpoint,
-    note: SignedNote,
+pub(super) struct Known {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) note: SignedNote,
 }
 
 /// Where agreement stands.
@@ -64,6 +67,8 @@ pub(super) struct Agreement {
     final_size: u64,
     /// A verified checkpoint that is not adopted yet: newer, or with more cosignatures.
     pending: Option<Known>,
+    /// When to tell the peers what is committed here, while a newer checkpoint's block does not come.
+    compare_at: Option<Timestamp>,
     proposal: Option<Proposal>,
     /// What the leader has proposed, until it is acknowledged.
     asked: Option<(PublicKey, Term, Height, BlockHash)>,
@@ -98,6 +103,7 @@ impl Agreement {
             committed,
             final_size,
             pending: None,
+            compare_at: None,
             proposal: None,
             asked: None,
             cosign,
@@ -122,8 +128,29 @@ impl Agreement {
         self.final_size
     }
 
+    /// The newest checkpoint that is persisted.
+    pub(super) const fn committed(&self) -> Option<&Known> {
+        self.committed.as_ref()
+    }
+
+    /// The chain, and the key whose word counts for it.
+    pub(super) const fn authority(&self) -> (ChainId, PublicKey) {
+        (self.chain, self.coordinator)
+    }
+
+    /// Agrees to nothing more.
+    pub(super) fn stop(&mut self, evidence: Evidence) {
+        self.evidence = Some(evidence);
+    }
+
     pub(super) const fn evidence(&self) -> Option<&Evidence> {
         self.evidence.as_ref()
+    }
+
+    /// The very note that is persisted, and final: it comes with every heartbeat, and was verified once.
+    pub(super) fn says_nothing_new(&self, note: &str) -> bool {
+        let same = |known: &Known| known.checkpoint.size <= self.final_size && known.note.to_string() == note;
+        self.committed.as_ref().is_some_and(same)
     }
 
     /// The block that the coordinator has committed beyond this worker's chain: every branch must hold it.
@@ -153,8 +180,7 @@ impl Agreement {
     }
 
     fn is_final(&self, note: &SignedNote) -> bool {
-        let members = self.members();
-        !members.is_empty() && count_cosignatures(note, &members) >= majority(members.len())
+        is_final(note, &self.members())
     }
 }
 
@@ -174,7 +200,7 @@ impl Machine {
         let checkpoint = view.checkpoint.clone();
         self.agreement.view = Some(view);
         if let Some(checkpoint) = checkpoint {
-            self.on_checkpoint_note(None, &checkpoint.note, out);
+            self.on_checkpoint_note(&checkpoint.note, out);
             if checkpoint.size == self.agreement.committed_size()
                 && !checkpoint.is_final
                 && !self.has_cosigned(&checkpoint.note)
@@ -189,28 +215,32 @@ impl Machine {
             .is_ok_and(|note| note.cosigned_by(&witness_name(&self.me), &self.me).is_some())
     }
 
-    /// A checkpoint from a peer or the coordinator; kept if it is newer or has more cosignatures.
-    pub(super) fn on_checkpoint_note(&mut self, from: Option<PublicKey>, note: &str, out: &mut Output) {
-        let (chain, coordinator) = (self.agreement.chain, self.agreement.coordinator);
+    /// The coordinator's own word for a checkpoint.
+    fn on_checkpoint_note(&mut self, note: &str, out: &mut Output) {
+        if self.agreement.says_nothing_new(note) {
+            return;
+        }
+        let (chain, coordinator) = self.agreement.authority();
         match Checkpoint::verify(note, &chain, &coordinator) {
-            Ok((checkpoint, note)) => {
-                let known = self
-                    .agreement
-                    .pending
-                    .as_ref()
-                    .or(self.agreement.committed.as_ref());
-                let newest = known.map_or(0, |known| known.checkpoint.size);
-                if checkpoint.size > newest
-                    || (checkpoint.size == newest && checkpoint.size > self.agreement.final_size)
-                    || checkpoint.size == self.agreement.committed_size()
-                {
-                    self.consider(Known { checkpoint, note }, out);
-                }
-            }
-            Err(error) => match from {
-                Some(peer) => out.effects.push(Effect::Drop(peer, error.to_string())),
-                None => tracing::warn!(%error, "the coordinator's checkpoint is refused"),
-            },
+            Ok((checkpoint, note)) => self.on_checkpoint(Known { checkpoint, note }, out),
+            Err(error) => tracing::warn!(%error, "the coordinator's checkpoint is refused"),
+        }
+    }
+
+    /// A checkpoint from a peer or the coordinator; kept if it is newer or has more cosignatures.
+    pub(super) fn on_checkpoint(&mut self, new: Known, out: &mut Output) {
+        let known = self
+            .agreement
+            .pending
+            .as_ref()
+            .or(self.agreement.committed.as_ref());
+        let newest = known.map_or(0, |known| known.checkpoint.size);
+        let size = new.checkpoint.size;
+        if size > newest
+            || (size == newest && size > self.agreement.final_size)
+            || size == self.agreement.committed_size()
+        {
+            self.consider(new, out);
         }
     }
 
@@ -240,18 +270,6 @@ impl Machine {
             self.agreement.pending = Some(new);
             self.tree.replan();
         }
-    }
-
-    fn stop_for(&mut self, reason: String, first: Statement, second: &SignedNote, out: &mut Output) {
-        let evidence = Evidence {
-            chain: self.agreement.chain,
-            coordinator: self.agreement.coordinator,
-            reason,
-            first,
-            second: second.to_string(),
-        };
-        self.agreement.evidence = Some(evidence.clone());
-        out.effects.push(Effect::Evidence(Box::new(evidence)));
     }
 
     /// Persists the pending checkpoint once this worker's chain holds its block; whether anything was written.
@@ -339,14 +357,14 @@ impl Machine {
 
     fn cosignature(&self, known: &Known, now: Timestamp) -> Effect {
         let mut note = known.note.clone();
-        note.cosign(&witness_name(&self.me), &self.key, now.get() / 1_000);
+        note.cosign(&witness_name(&self.me), &self.key, self.wall(now).get() / 1_000);
         Effect::Cosign(known.checkpoint.size, note.to_string())
     }
 
     pub(super) fn on_cosigned(&mut self, view: Option<CheckpointView>, out: &mut Output) {
         let Some(view) = view else { return };
         self.agreement.cosign.take_if(|(size, _)| *size <= view.size);
-        self.on_checkpoint_note(None, &view.note, out);
+        self.on_checkpoint_note(&view.note, out);
         if view.is_final {
             broadcast_note(&view.note, out);
         }
@@ -361,7 +379,29 @@ impl Machine {
     }
 
     pub(super) fn agreement_tick(&mut self, now: Timestamp, out: &mut Output) {
+        if self.agreement.evidence.is_some() {
+            return;
+        }
         self.send_cosignature(now, out);
+        self.ask_whether_it_follows(now, out);
+    }
+
+    /// A newer checkpoint whose block does not come may contradict the one here: a peer that holds both blocks' places
+    /// sees it, and answers with the evidence.
+    fn ask_whether_it_follows(&mut self, now: Timestamp, out: &mut Output) {
+        let committed = self.agreement.committed_size();
+        let waits = |known: &Known| known.checkpoint.size > committed;
+        if committed == 0 || !self.agreement.pending.as_ref().is_some_and(waits) {
+            self.agreement.compare_at = None;
+            return;
+        }
+        let due = *self.agreement.compare_at.get_or_insert(later(now, COMPARE_MS));
+        if due <= now
+            && let Some(known) = &self.agreement.committed
+        {
+            self.agreement.compare_at = Some(later(now, COMPARE_MS));
+            broadcast_note(&known.note.to_string(), out);
+        }
     }
 
     /// As the leader: proposes the head, and asks the coordinator once a majority has acknowledged it (AGR-1, AGR-3).
@@ -451,7 +491,7 @@ impl Machine {
         match outcome {
             CommitOutcome::Done(view) => {
                 self.agreement.proposal = None;
-                self.on_checkpoint_note(None, &view.note, out);
+                self.on_checkpoint_note(&view.note, out);
                 broadcast_note(&view.note, out);
             }
             CommitOutcome::Refused(code, message) => {

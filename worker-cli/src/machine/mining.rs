@@ -124,6 +124,17 @@ impl Machine {
         }
     }
 
+    /// Answers everybody who waits for a block that there will be none.
+    pub(super) fn give_up_mining(&mut self, reason: &str, out: &mut Output) {
+        let waiters = std::mem::take(&mut self.mining.waiters);
+        if !waiters.is_empty() {
+            out.effects.push(Effect::Mined(waiters, Err(reason.to_owned())));
+        }
+        if self.mining.search.take().is_some() {
+            out.effects.push(Effect::StopSearch);
+        }
+    }
+
     pub(super) fn mining_failed(&mut self, hash: BlockHash, error: &str, out: &mut Output) {
         if self
             .mining

@@ -108,6 +108,7 @@ impl Machine {
             .push(Effect::Send(peer, Message::Status(self.status())));
         out.effects.push(Effect::Send(peer, Message::GetMempool));
         self.send_checkpoint(peer, out);
+        self.send_evidence(peer, out);
     }
 
     pub(super) fn on_status(&mut self, now: Timestamp, from: PublicKey, status: Status, out: &mut Output) {
@@ -138,7 +139,7 @@ impl Machine {
     ) -> Result<(), StorageError> {
         let before = self.tree.nodes.len();
         for header in headers {
-            match self.add_header(read, now, header, Some(from))? {
+            match self.add_header(read, self.wall(now), header, Some(from))? {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(reason) => {

@@ -30,7 +30,11 @@ pub struct Node {
     worker: Capability,
     pub submitted: Vec<Result<usize, MempoolError>>,
     mined: usize,
+    /// Why blocks that were asked for are not made.
+    pub not_mined: Vec<String>,
     pub dropped: Vec<String>,
+    /// It has stopped.
+    pub evidence: Option<Evidence>,
 }
 
 pub struct World {
@@ -42,7 +46,8 @@ pub struct World {
     wire: VecDeque<(usize, usize, Message)>,
     /// Nodes that reach nobody, the coordinator included.
     pub cut: BTreeSet<usize>,
-    now: u64,
+    /// What all clocks show, in milliseconds since 1970.
+    pub now: u64,
 }
 
 /// The coordinator's key: tests sign what it would not.
@@ -161,6 +166,8 @@ impl World {
             submitted,
             mined: 0,
             dropped,
+            evidence: None,
+            not_mined: Vec::new(),
         });
         for other in 0..number {
             let keys = (
@@ -262,8 +269,11 @@ impl World {
                 );
             }
             Effect::Mined(_, result) => {
-                result.unwrap();
-                self.nodes[node].mined += 1;
+                let node = &mut self.nodes[node];
+                match result {
+                    Ok(_) => node.mined += 1,
+                    Err(reason) => node.not_mined.push(reason),
+                }
             }
             Effect::Commit(request) => {
                 let outcome = if reachable {
@@ -282,7 +292,7 @@ impl World {
                 let answer = reachable.then(|| cosign(&self.nodes[node]));
                 self.step(node, Event::Cosigned(answer));
             }
-            Effect::Evidence(evidence) => panic!("{evidence:?}"),
+            Effect::Evidence(evidence) => self.nodes[node].evidence = Some(*evidence),
             Effect::StopSearch | Effect::Head(..) | Effect::CommittedTo(_) | Effect::FinalTo(_) => {}
         }
     }
@@ -395,6 +405,7 @@ impl World {
             assert_eq!(self.head(node), first, "node {node}");
             assert_eq!(self.final_size(node), first.0 + 1, "node {node}");
             assert_eq!(self.nodes[node].dropped, Vec::<String>::new(), "node {node}");
+            assert_eq!(self.nodes[node].evidence, None, "node {node}");
         }
     }
 
@@ -411,6 +422,7 @@ impl World {
         // The directory is free only when the last handle of its store is gone.
         old.store = Store::open(elsewhere.path(), &spec).unwrap();
         old.store = Store::open(old.dir.path(), &spec).unwrap();
+        old.evidence.clone_from(&evidence);
         old.machine = machine(&spec, coordinator, &old.key, &old.store, evidence);
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
             let (mine, theirs) = (

@@ -86,6 +86,7 @@ fn one_of_each() -> Vec<Message> {
             (Height::new(7), Some(hashes[0])),
             (Height::new(8), None),
         ])),
+        Message::Evidence(BoundedBytes::new(b"file".to_vec()).unwrap()),
     ];
     for (place, message) in all.iter().enumerate() {
         let encoded = block_chain_common::codec::encode(message);
