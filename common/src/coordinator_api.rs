@@ -231,6 +231,17 @@ pub struct ChainView {
     pub lease_ms: u64,
     /// How often to be heard, in milliseconds.
     pub heartbeat_ms: u64,
+    /// How many transactions the coordinator itself has signed for the chain: see [`Orders`].
+    #[serde(default)]
+    pub orders: u64,
+}
+
+/// Transactions that the coordinator has signed with its key, for workers to put on the chain: it makes a chain, so the chain's
+/// first admin is its key, and it has no replica to send them from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Orders {
+    /// Encoded transactions in hex, in the order of their nonces.
+    pub transactions: Vec<String>,
 }
 
 impl ChainView {

@@ -202,6 +202,7 @@ mod tests {
             final_size: last,
             lease_ms: 6_000,
             heartbeat_ms: 2_000,
+            orders: 0,
         }
     }
 

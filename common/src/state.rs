@@ -69,6 +69,25 @@ pub struct Account {
     pub releases: BoundedVec<Release, MAX_RELEASES>,
 }
 
+impl Account {
+    /// The account as the block at a height finds it: releases that are due count to its balance.
+    ///
+    /// # Errors
+    /// The release that would make the balance more than 2⁶⁴ − 1, which no chain's rules allow.
+    pub fn at(mut self, height: Height) -> Result<Self, Amount> {
+        let releases = std::mem::take(&mut self.releases).into_vec().into_iter();
+        let (due, waiting): (Vec<_>, Vec<_>) = releases.partition(|release| release.from <= height);
+        for release in due {
+            self.balance = self
+                .balance
+                .checked_add(release.amount.get())
+                .ok_or(release.amount)?;
+        }
+        self.releases = BoundedVec::new(waiting).unwrap_or_default();
+        Ok(self)
+    }
+}
+
 /// Units that become free.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Release {

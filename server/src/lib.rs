@@ -4,8 +4,8 @@
 //! and by the ticker here.
 
 pub mod error;
+mod operating;
 pub mod program;
-mod recovering;
 pub mod routes;
 pub mod service;
 pub mod settings;

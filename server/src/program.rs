@@ -1,7 +1,7 @@
 //! The program from its arguments to its exit code: what it prints, and how it ends.
 
-use crate::recovering;
-use crate::settings::{Command, Recover, Settings};
+use crate::operating;
+use crate::settings::{Command, Settings};
 use crate::start;
 use clap::Parser as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -26,8 +26,8 @@ pub async fn run() -> ExitCode {
     {
         return refuse(1, "TLS is set up already", None);
     }
-    if let Some(Command::Recover(what)) = settings.command.clone() {
-        return recover(settings, what).await;
+    if let Some(command) = settings.command.clone() {
+        return operate(settings, command).await;
     }
     let running = match start(settings).await {
         Ok(running) => running,
@@ -57,10 +57,13 @@ pub async fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Says what a recovery does, and does it where that is asked for.
-async fn recover(settings: Settings, what: Recover) -> ExitCode {
-    let done = actix_web::web::block(move || recovering::recover(&settings, &what)).await;
-    match done {
+/// What an operator does with the database, beside the server or without it.
+async fn operate(settings: Settings, command: Command) -> ExitCode {
+    let done = actix_web::web::block(move || match command {
+        Command::Recover(what) => operating::recover(&settings, &what),
+        Command::Grant(what) => operating::grant(&settings, &what),
+    });
+    match done.await {
         Ok(Ok(text)) => say(&text),
         Ok(Err(error)) => refuse(1, &error.to_string(), error.hint()),
         Err(error) => refuse(1, &error.to_string(), None),

@@ -7,6 +7,7 @@
 mod agreement;
 mod election;
 mod membership;
+mod orders;
 mod recovery;
 mod view;
 

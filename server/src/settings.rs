@@ -1,7 +1,9 @@
 //! What the server is told: flags, over `BLOCK_CHAIN_*` variables, over a TOML file.
 
 use block_chain_common::chain_spec::{ChainSpec, ProofSpec};
+use block_chain_common::keys::Address;
 use block_chain_common::quantity::Amount;
+use block_chain_common::transaction::Role;
 use block_chain_common::work::Target;
 use clap::{Parser, Subcommand, ValueEnum};
 use figment::Figment;
@@ -101,6 +103,46 @@ pub enum Command {
     /// Go on from what the workers have, after the database was restored from an old copy. Let the server and the workers
     /// run for a minute before, so that they can show it what they have
     Recover(Recover),
+    /// Give a role on a chain that this coordinator made, whose first admin is its key. The workers put it on the chain
+    Grant(Grant),
+}
+
+/// What to give to whom.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Grant {
+    /// The chain
+    #[arg(long, default_value = "main", value_name = "NAME")]
+    pub chain: String,
+    /// The address, as `block-chain-worker wallet list` shows it
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Address,
+    /// The role
+    #[arg(long)]
+    pub role: RoleFlag,
+}
+
+/// A role, as people type it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleFlag {
+    /// Gives and takes roles
+    Admin,
+    /// Makes new units
+    Issue,
+    /// Sends transactions
+    Write,
+    /// Makes blocks
+    Mine,
+}
+
+impl From<RoleFlag> for Role {
+    fn from(flag: RoleFlag) -> Self {
+        match flag {
+            RoleFlag::Admin => Self::Admin,
+            RoleFlag::Issue => Self::Issue,
+            RoleFlag::Write => Self::Write,
+            RoleFlag::Mine => Self::Mine,
+        }
+    }
 }
 
 /// How to recover.

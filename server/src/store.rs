@@ -11,7 +11,9 @@ mod rows;
 mod schema;
 mod tls;
 
-pub use rows::{ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, RecoveryRow, WorkerRow};
+pub use rows::{
+    ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, OrderRow, RecoveryRow, WorkerRow,
+};
 
 use diesel::migration::{Migration, MigrationSource};
 use diesel::result::Error as QueryError;
@@ -234,6 +236,21 @@ pub trait Tx {
     /// # Errors
     /// Where the database fails, or there is one of this moment.
     fn add_recovery(&mut self, recovery: &RecoveryRow) -> Result<(), StoreError>;
+    /// The coordinator's own transactions on a chain from a nonce on, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn orders(&mut self, chain: &str, from: i64, limit: i64) -> Result<Vec<OrderRow>, StoreError>;
+    /// The nonce of the coordinator's next transaction on a chain.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn next_order(&mut self, chain: &str) -> Result<i64, StoreError>;
+    /// Records a transaction of the coordinator's; never replaces one.
+    ///
+    /// # Errors
+    /// Where the database fails, or there is one with this nonce.
+    fn add_order(&mut self, order: &OrderRow) -> Result<(), StoreError>;
 }
 
 impl Store {

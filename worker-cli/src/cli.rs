@@ -1,10 +1,12 @@
 //! The command line: the names of the commands are the product's contract.
 
 pub mod settings;
+pub mod value;
 
 use crate::identity::Listen;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use value::{RoleName, Signer, WalletCommand};
 
 /// The coordinator's address where none is told.
 pub const DEFAULT_SERVER: &str = "http://localhost:18000";
@@ -172,6 +174,105 @@ pub enum Command {
     },
     /// The other workers
     Peers,
+    /// Keys that hold value: make, list, import and export them
+    Wallet {
+        /// What to do.
+        #[command(subcommand)]
+        command: WalletCommand,
+    },
+    /// What an address has: confirmed, pending, stake
+    Balance {
+        /// An address, or a wallet's label or number [default: the default wallet]
+        #[arg(value_name = "ADDRESS")]
+        whose: Option<String>,
+    },
+    /// What an address was sent, sent, and earned, newest first
+    History {
+        /// An address, or a wallet's label or number [default: the default wallet]
+        #[arg(value_name = "ADDRESS")]
+        whose: Option<String>,
+        /// What was before this place, as an earlier answer names it
+        #[arg(long, value_name = "HEIGHT-INDEX")]
+        before: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Send units to an address
+    Transfer {
+        /// An address, or a label or number of a wallet here
+        #[arg(long, value_name = "A")]
+        to: String,
+        /// How many base units
+        #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = value::amount)]
+        amount: u64,
+        /// A note of at most 256 bytes, which everybody can read
+        #[arg(long, value_name = "M")]
+        memo: Option<String>,
+        /// Who sends.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Make new units for an address (role issue)
+    Deposit {
+        /// An address, or a label or number of a wallet here
+        #[arg(long, value_name = "A")]
+        to: String,
+        /// How many base units
+        #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = value::amount)]
+        amount: u64,
+        /// Who issues.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Lock units as stake
+    Stake {
+        /// How many base units
+        #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = value::amount)]
+        amount: u64,
+        /// Who stakes.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Release units of a stake, after the blocks that the chain's spec says
+    Unstake {
+        /// How many base units
+        #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = value::amount)]
+        amount: u64,
+        /// Whose stake.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Give a role to an address (role admin)
+    Grant {
+        /// An address, or a label or number of a wallet here
+        #[arg(long, value_name = "A")]
+        to: String,
+        /// The role
+        #[arg(long)]
+        role: RoleName,
+        /// Who grants.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Take a role from an address (role admin)
+    Revoke {
+        /// An address, or a label or number of a wallet here
+        #[arg(long, value_name = "A")]
+        to: String,
+        /// The role
+        #[arg(long)]
+        role: RoleName,
+        /// Who revokes.
+        #[command(flatten)]
+        signer: Signer,
+    },
+    /// Who may do what
+    Roles {
+        /// An address, or a wallet's label or number [default: all that hold roles]
+        #[arg(value_name = "ADDRESS")]
+        whose: Option<String>,
+    },
     /// Write the proof of one transaction to a file
     Receipt {
         /// The transaction's id
@@ -277,6 +378,20 @@ mod tests {
             "transaction id",
             "mempool --limit 1",
             "peers",
+            "wallet create --label l --number 1234 --default --passphrase-file f",
+            "wallet list",
+            "wallet import f --label l",
+            "wallet export w --out f --passphrase",
+            "wallet default w",
+            "balance a",
+            "history a --before 1-2 --limit 3",
+            "transfer --to a --amount 1 --memo m --from w --passphrase-file f",
+            "deposit --to a --amount 1",
+            "stake --amount 1",
+            "unstake --amount 1 --from w",
+            "grant --to a --role issue",
+            "revoke --to a --role admin",
+            "roles a",
             "receipt id --out -",
             "keys --out f",
             "verify file --coordinator-key k --chain-id c",

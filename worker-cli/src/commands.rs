@@ -5,9 +5,12 @@ mod chain;
 mod check;
 mod demo;
 mod dump;
+mod passphrase;
 mod register;
 mod show;
+mod value;
 mod verify;
+mod wallet;
 
 use crate::cli::settings::SettingsError;
 use crate::cli::{Cli, Command, Global};
@@ -18,7 +21,11 @@ use crate::identity::{Listen, WorkerFile};
 use crate::node::NodeSettings;
 use crate::output::{self, Format};
 use crate::storage::{StorageError, system_hint};
+use crate::wallet::{WalletError, Wallets};
 use block_chain_common::hash::TxId;
+use block_chain_common::keys::Address;
+use block_chain_common::quantity::Amount;
+use block_chain_common::transaction::Payload;
 use clap::CommandFactory as _;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -88,6 +95,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let told = coordinator_key.as_deref().zip(chain_id.as_deref());
             verify::run(global, &file, (keys.as_deref(), told), format)
         }
+        Command::Wallet { command } => wallet::run(global, command, format),
         Command::Demo {
             folder,
             keep,
@@ -102,12 +110,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             if let Command::Transaction { id } | Command::Receipt { id, .. } = &other {
                 check_id(id)?;
             }
-            let prepared = match &other {
-                Command::AddTransaction { key, value, file } => {
-                    Some(add::prepare(key.as_deref(), value.as_deref(), file.as_deref())?)
-                }
-                _ => None,
-            };
+            let prepared = prepare(global, &other)?;
             let node = match (NodeClient::connect(global).await, &other) {
                 (Err(error), Command::CheckConsistency { repair: true }) => {
                     check::revive(global, error).await?
@@ -119,6 +122,72 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             with_node(&node, other, prepared, format).await
         }
+    }
+}
+
+/// What a command needs beside the node: checked, and signed for, before anything is started or sent.
+enum Prepared {
+    Nothing,
+    Records(add::Prepared),
+    Signed(value::Signed),
+    Address(Address, Option<String>),
+}
+
+fn prepare(global: &Global, command: &Command) -> anyhow::Result<Prepared> {
+    let wallets = Wallets::of(&global.data_dir());
+    let signed = |signer, payload| value::signed(&wallets, signer, payload).map(Prepared::Signed);
+    let to = |text| value::recipient(&wallets, text);
+    match command {
+        Command::AddTransaction { key, value, file } => {
+            let records = add::prepare(key.as_deref(), value.as_deref(), file.as_deref())?;
+            Ok(Prepared::Records(records))
+        }
+        Command::Balance { whose } | Command::History { whose, .. } => {
+            let (address, label) = value::whose(&wallets, whose.as_deref())?;
+            Ok(Prepared::Address(address, label))
+        }
+        Command::Roles { whose: Some(whose) } => {
+            Ok(Prepared::Address(value::recipient(&wallets, whose)?, None))
+        }
+        Command::Transfer {
+            to,
+            amount,
+            memo,
+            signer,
+        } => value::transfer(&wallets, signer, (to, *amount), memo.as_deref()).map(Prepared::Signed),
+        Command::Deposit {
+            to: whom,
+            amount,
+            signer,
+        } => {
+            let (to, amount) = (to(whom)?, Amount::new(*amount));
+            signed(signer, Payload::Deposit { to, amount })
+        }
+        Command::Stake { amount, signer } => {
+            let amount = Amount::new(*amount);
+            signed(signer, Payload::Stake { amount })
+        }
+        Command::Unstake { amount, signer } => {
+            let amount = Amount::new(*amount);
+            signed(signer, Payload::Unstake { amount })
+        }
+        Command::Grant {
+            to: whom,
+            role,
+            signer,
+        } => {
+            let (address, role) = (to(whom)?, (*role).into());
+            signed(signer, Payload::Grant { address, role })
+        }
+        Command::Revoke {
+            to: whom,
+            role,
+            signer,
+        } => {
+            let (address, role) = (to(whom)?, (*role).into());
+            signed(signer, Payload::Revoke { address, role })
+        }
+        _ => Ok(Prepared::Nothing),
     }
 }
 
@@ -137,14 +206,25 @@ fn check_id(id: &str) -> anyhow::Result<()> {
 async fn with_node(
     node: &NodeClient,
     command: Command,
-    prepared: Option<add::Prepared>,
+    prepared: Prepared,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
+    match prepared {
+        Prepared::Records(records) => return add::run(node, records, format).await,
+        Prepared::Signed(signed) => return value::send(node, &signed, format).await,
+        Prepared::Address(address, label) => {
+            return match command {
+                Command::History { before, limit, .. } => {
+                    value::history(node, address, (before, limit), format).await
+                }
+                Command::Roles { .. } => value::roles(node, Some(address), format).await,
+                _ => value::balance(node, (address, label), format).await,
+            };
+        }
+        Prepared::Nothing => {}
+    }
     match command {
-        Command::AddTransaction { .. } => match prepared {
-            Some(prepared) => add::run(node, prepared, format).await,
-            None => Ok(ExitCode::SUCCESS),
-        },
+        Command::Roles { .. } => value::roles(node, None, format).await,
         Command::GetLeader => show::leader(node, format).await,
         Command::MineBlock { wait_ms } => chain::mine(node, wait_ms, format).await,
         Command::GetChain { from, limit } => chain::get(node, from, limit, format).await,
@@ -160,6 +240,17 @@ async fn with_node(
         Command::Register { .. }
         | Command::Run { .. }
         | Command::GetId
+        // Prepared, and done above.
+        | Command::AddTransaction { .. }
+        | Command::Balance { .. }
+        | Command::History { .. }
+        | Command::Transfer { .. }
+        | Command::Deposit { .. }
+        | Command::Stake { .. }
+        | Command::Unstake { .. }
+        | Command::Grant { .. }
+        | Command::Revoke { .. }
+        | Command::Wallet { .. }
         | Command::CheckConsistency { .. }
         | Command::Verify { .. }
         | Command::Completions { .. }
@@ -222,6 +313,8 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain() {
         if let Some(refusal) = cause.downcast_ref::<Refusal>() {
             (hint, code) = (refusal.hint.clone(), refusal.code);
+        } else if let Some(error) = cause.downcast_ref::<WalletError>() {
+            hint = error.hint().map(str::to_owned);
         } else if let Some(error) = cause.downcast_ref::<SettingsError>() {
             (hint, code) = (Some(error.hint().to_owned()), 2);
         } else if let Some(error) = cause.downcast_ref::<StorageError>() {

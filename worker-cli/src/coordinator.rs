@@ -2,8 +2,8 @@
 
 use block_chain_common::coordinator_api::{
     API_VERSION, ApiError, ChainView, Challenge, CheckpointView, Claim, ClaimTaken, CommitAnswer,
-    CommitRequest, CosignRequest, EVENTS_KEEP_ALIVE_MS, Heartbeat, LeaveRequest, Left, RegisterRequest,
-    Registration, registration_bytes,
+    CommitRequest, CosignRequest, EVENTS_KEEP_ALIVE_MS, Heartbeat, LeaveRequest, Left, Orders,
+    RegisterRequest, Registration, registration_bytes,
 };
 use block_chain_common::keys::SecretKey;
 use futures_util::StreamExt as _;
@@ -222,6 +222,16 @@ impl CoordinatorClient {
         let (server, response) = self
             .request(Method::GET, &format!("/v1/chains/{chain}/view"), None::<&()>)
             .await?;
+        read(server, response).await
+    }
+
+    /// Transactions that the coordinator has signed for a chain, from a nonce on.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn orders(&self, chain: &str, from: u64) -> Result<Orders, CoordinatorError> {
+        let path = format!("/v1/chains/{chain}/orders?from={from}");
+        let (server, response) = self.request(Method::GET, &path, None::<&()>).await?;
         read(server, response).await
     }
 

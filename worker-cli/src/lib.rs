@@ -18,3 +18,4 @@ pub mod node;
 pub mod output;
 pub mod storage;
 pub mod tls;
+pub mod wallet;

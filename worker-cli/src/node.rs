@@ -17,6 +17,7 @@ pub mod handle;
 mod inbound;
 mod link;
 mod liveness;
+mod mirror;
 mod progress;
 mod router;
 mod run;

@@ -112,6 +112,10 @@ fn printable_but(text: &str, stays: impl Fn(char) -> bool) -> String {
 /// A number with its thousands apart, as people read it.
 #[must_use]
 pub fn grouped(number: u64) -> String {
+    grouped_wide(u128::from(number))
+}
+
+fn grouped_wide(number: u128) -> String {
     let digits = number.to_string();
     let mut shown = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -121,6 +125,23 @@ pub fn grouped(number: u64) -> String {
         shown.push(digit);
     }
     shown
+}
+
+/// Base units as people read them: thousands apart, with a point where the chain's spec has decimals.
+#[must_use]
+pub fn units(amount: i128, decimals: u8) -> String {
+    let sign = if amount < 0 { "-" } else { "" };
+    let whole = amount.unsigned_abs();
+    let one = 10_u128.pow(u32::from(decimals.min(18)));
+    let shown = grouped_wide(whole / one);
+    if decimals == 0 {
+        return format!("{sign}{shown}");
+    }
+    format!(
+        "{sign}{shown}.{:0width$}",
+        whole % one,
+        width = usize::from(decimals)
+    )
 }
 
 /// A duration in the unit that fits it.

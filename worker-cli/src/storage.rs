@@ -12,9 +12,11 @@
 //! | `bodies` | height, hash, first index → about 32 KiB of encoded transactions, of the chain and of candidates |
 //! | `tx_index` | first 20 bytes of a transaction's id → height, index |
 //! | `key_history` | SHA-256 of key, height, index → nothing, for values that were replaced; `state` has the current one |
+//! | `account_history` | address, height, index → nothing, for what moved its value or changed its roles |
 //! | `state` | state key → value · `undo` block hash → delta · `history` level, index → node |
 //! | `mempool` | sequence → transaction · `checkpoints` kind, size → note · `candidates` height, hash → nothing |
 
+mod accounts;
 mod error;
 mod journal;
 mod read;
@@ -25,6 +27,8 @@ mod scratch;
 mod tests;
 mod write;
 
+pub use accounts::REWARD;
+pub(crate) use accounts::{concerned, concerns};
 pub use error::{StorageError, system_hint};
 use error::{db_error, io_error};
 use journal::JournalEnd;
@@ -88,6 +92,7 @@ struct Keyspaces {
     bodies: Keyspace,
     tx_index: Keyspace,
     key_history: Keyspace,
+    account_history: Keyspace,
     state: Keyspace,
     undo: Keyspace,
     history: Keyspace,
@@ -97,7 +102,7 @@ struct Keyspaces {
 }
 
 impl Keyspaces {
-    const fn all(&self) -> [&Keyspace; 12] {
+    const fn all(&self) -> [&Keyspace; 13] {
         [
             &self.meta,
             &self.headers,
@@ -105,6 +110,7 @@ impl Keyspaces {
             &self.bodies,
             &self.tx_index,
             &self.key_history,
+            &self.account_history,
             &self.state,
             &self.undo,
             &self.history,
@@ -416,6 +422,7 @@ fn open_keyspaces(db: &Database) -> fjall::Result<Keyspaces> {
         bodies: open("bodies")?,
         tx_index: merged_at("tx_index", INDEX_TABLES_BEFORE_MERGE)?,
         key_history: open("key_history")?,
+        account_history: open("account_history")?,
         state: open("state")?,
         undo: open("undo")?,
         history: open("history")?,

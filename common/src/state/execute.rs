@@ -367,19 +367,13 @@ impl<'a, V: StateView> Executor<'a, V> {
 
     /// The account with the releases that are due counted to its balance.
     fn account(&self, address: &Address) -> Result<Account, ApplyError<V::Error>> {
-        let mut account = match self.get(&StateKey::Account(*address))? {
+        let account = match self.get(&StateKey::Account(*address))? {
             Some(StateValue::Account(account)) => account,
             _ => Account::default(),
         };
-        let (due, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut account.releases)
-            .into_vec()
-            .into_iter()
-            .partition(|r| r.from <= self.height);
-        for release in due {
-            account.balance = add(account.balance, release.amount)?;
-        }
-        account.releases = BoundedVec::new(waiting).unwrap_or_default();
-        Ok(account)
+        account
+            .at(self.height)
+            .map_err(|amount| ApplyError::Supply { amount })
     }
 
     fn get(&self, key: &StateKey) -> Result<Option<StateValue>, ApplyError<V::Error>> {

@@ -6,7 +6,7 @@ use actix_web::web::{Data, Json, Path, Query};
 use actix_web::{HttpRequest, get, post};
 use block_chain_common::coordinator_api::{
     ChainInfo, ChainView, Challenge, CheckpointPage, CheckpointView, Claim, ClaimTaken, CommitAnswer,
-    CommitRequest, CosignRequest, Heartbeat, LeaveRequest, Left, RegisterRequest, Registration,
+    CommitRequest, CosignRequest, Heartbeat, LeaveRequest, Left, Orders, RegisterRequest, Registration,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -21,6 +21,7 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
         .service(leave)
         .service(claim)
         .service(recoveries)
+        .service(orders)
         .service(chains)
         .service(chain)
         .service(chain_view)
@@ -127,6 +128,27 @@ async fn claim(
 #[get("/v1/chains/{name}/recoveries")]
 async fn recoveries(state: Data<State>, name: Path<String>) -> Answer<Vec<String>> {
     let found = call(&state, move |service| service.recoveries(&name));
+    Ok(Json(found.await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OrdersQuery {
+    /// The first nonce that is wanted.
+    #[serde(default)]
+    from: u64,
+}
+
+/// Transactions that the coordinator has signed for a chain, for workers to put on it
+#[utoipa::path(
+    tag = "chains",
+    params(("name" = String, Path, description = "the chain's name", example = "main"), OrdersQuery),
+    responses((status = 200, description = "at most 100 of them", body = Orders), ServiceError)
+)]
+#[get("/v1/chains/{name}/orders")]
+async fn orders(state: Data<State>, name: Path<String>, Query(query): Query<OrdersQuery>) -> Answer<Orders> {
+    let found = call(&state, move |service| service.orders(&name, query.from));
     Ok(Json(found.await?))
 }
 

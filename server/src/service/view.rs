@@ -65,6 +65,7 @@ impl Service {
             final_size: from_sql(chain.final_size),
             lease_ms: self.settings.lease_ms,
             heartbeat_ms: self.settings.heartbeat_ms,
+            orders: from_sql(tx.next_order(&chain.name)?),
         })
     }
 

@@ -1,8 +1,10 @@
 //! The queries, once for both backends.
 
-use super::rows::{ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, RecoveryRow, WorkerRow};
+use super::rows::{
+    ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, OrderRow, RecoveryRow, WorkerRow,
+};
 use super::schema::{
-    chains, challenges, checkpoints, claims, cosignatures, members, recoveries, settings, workers,
+    chains, challenges, checkpoints, claims, cosignatures, members, orders, recoveries, settings, workers,
 };
 use super::{PgConnection, StoreError, Tx};
 use diesel::prelude::*;
@@ -267,6 +269,28 @@ macro_rules! queries {
             fn add_recovery(&mut self, recovery: &RecoveryRow) -> Result<(), StoreError> {
                 diesel::insert_into(recoveries::table)
                     .values(recovery)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn orders(&mut self, chain: &str, from: i64, limit: i64) -> Result<Vec<OrderRow>, StoreError> {
+                let all = orders::table.filter(orders::chain.eq(chain).and(orders::nonce.ge(from)));
+                Ok(all
+                    .order(orders::nonce)
+                    .limit(limit)
+                    .select(OrderRow::as_select())
+                    .load(self)?)
+            }
+
+            fn next_order(&mut self, chain: &str) -> Result<i64, StoreError> {
+                let all = orders::table.filter(orders::chain.eq(chain));
+                let last: Option<i64> = all.select(diesel::dsl::max(orders::nonce)).first(self)?;
+                Ok(last.map_or(0, |last| last.saturating_add(1)))
+            }
+
+            fn add_order(&mut self, order: &OrderRow) -> Result<(), StoreError> {
+                diesel::insert_into(orders::table)
+                    .values(order)
                     .execute(self)?;
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! Rows, as they are stored. Numbers are signed because SQL's are; the service converts and checks them.
 
-use super::schema::{chains, checkpoints, claims, cosignatures, members, recoveries, workers};
+use super::schema::{chains, checkpoints, claims, cosignatures, members, orders, recoveries, workers};
 use diesel::{AsChangeset, Insertable, Queryable, Selectable};
 
 /// A chain.
@@ -131,4 +131,16 @@ pub struct RecoveryRow {
     pub at_ms: i64,
     /// The statement, signed by the coordinator.
     pub note: String,
+}
+
+/// A transaction that the coordinator has signed, for workers to put on the chain.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = orders)]
+pub struct OrderRow {
+    /// The chain.
+    pub chain: String,
+    /// The transaction's nonce: the coordinator's count of them.
+    pub nonce: i64,
+    /// The encoded transaction, in hex.
+    pub body: String,
 }

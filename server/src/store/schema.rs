@@ -59,4 +59,7 @@ diesel::table! {
 diesel::table! {
     recoveries (chain, at_ms) { chain -> Text, at_ms -> BigInt, note -> Text, }
 }
+diesel::table! {
+    orders (chain, nonce) { chain -> Text, nonce -> BigInt, body -> Text, }
+}
 diesel::allow_tables_to_appear_in_same_query!(members, workers);

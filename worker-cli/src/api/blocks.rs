@@ -2,7 +2,7 @@
 
 use super::ApiState;
 use super::error::ApiError;
-use super::json::{block_header_view, to_json};
+use super::json::{block_header_view, reward_of, to_json};
 use super::types::BlockView;
 use crate::machine::ChainRead as _;
 use crate::node::{NodeHandle, RequestError};
@@ -116,7 +116,11 @@ impl Pieces<'_> {
             .header(&hash)?
             .ok_or_else(|| lost("its header is missing"))?;
         let count = stored.header.transaction_count;
-        let view = block_header_view(stored.header, hash, self.node.block_status(height));
+        let agreed = (
+            self.node.block_status(height),
+            reward_of(self.node.spec(), height),
+        );
+        let view = block_header_view(stored.header, hash, agreed);
         // The transactions come last, an empty list so far: its end, and the block's, are written after them.
         serde_json::to_writer(&mut self.piece, &view)?;
         debug_assert!(

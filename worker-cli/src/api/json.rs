@@ -3,9 +3,10 @@
 use super::types::{BlockView, Status, TransactionJson};
 use crate::machine::ChainRead;
 use crate::node::{NodeHandle, RequestError};
+use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::{Header, Proof};
-use block_chain_common::quantity::Height;
+use block_chain_common::quantity::{Amount, Height};
 use block_chain_common::transaction::{CheckedTransaction, Payload, Transaction};
 use serde_json::{Map, Value};
 
@@ -37,14 +38,24 @@ pub fn block_view(node: &NodeHandle, hash: &BlockHash) -> Result<BlockView, Requ
     let stored = node.store().header(hash)?.ok_or_else(missing)?;
     let transactions = node.store().transactions(hash)?.ok_or_else(missing)?;
     let status = node.block_status(stored.header.height);
-    let mut view = block_header_view(stored.header, *hash, status);
+    let reward = reward_of(node.spec(), stored.header.height);
+    let mut view = block_header_view(stored.header, *hash, (status, reward));
     view.transactions = transactions.iter().map(|tx| to_json(tx, tx.id())).collect();
     Ok(view)
 }
 
+/// What the block at a height pays its producer; the first block has none.
+#[must_use]
+pub fn reward_of(spec: &CheckedSpec, height: Height) -> Amount {
+    if height == Height::ZERO {
+        return Amount::ZERO;
+    }
+    spec.spec().reward_at(height)
+}
+
 /// A block with no transactions listed yet.
 #[must_use]
-pub fn block_header_view(header: Header, hash: BlockHash, status: Status) -> BlockView {
+pub fn block_header_view(header: Header, hash: BlockHash, (status, reward): (Status, Amount)) -> BlockView {
     let (nonce, bits) = match header.proof {
         Proof::Work { nonce, bits } => (nonce, bits),
         Proof::Genesis | Proof::Stake { .. } | Proof::Authority { .. } => (0, 0),
@@ -64,6 +75,7 @@ pub fn block_header_view(header: Header, hash: BlockHash, status: Status) -> Blo
         nonce,
         bits,
         producer: header.producer,
+        reward,
         status,
         transactions: Vec::new(),
     }

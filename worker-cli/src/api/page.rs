@@ -2,7 +2,7 @@
 
 use super::ApiState;
 use super::error::ApiError;
-use super::json::{block_header_view, to_json};
+use super::json::{block_header_view, reward_of, to_json};
 use super::routes::{full_status, peers_view};
 use super::types::{BlockView, NodeStatus, Status, TransactionJson};
 use crate::machine::Place;
@@ -245,7 +245,11 @@ fn block_page(state: &ApiState, height: Height, from: u32) -> Result<String, Api
         }
     }
     let mut html = start(&format!("block {height}"));
-    let view = block_header_view(header, hash, state.node.block_status(height));
+    let agreed = (
+        state.node.block_status(height),
+        reward_of(state.node.spec(), height),
+    );
+    let view = block_header_view(header, hash, agreed);
     block_facts(&mut html, &view);
     push(&mut html, format_args!("<h2>{count} transactions</h2>"));
     transactions_table(&mut html, &shown);

@@ -1,5 +1,6 @@
 //! The routes. Each handler says what it takes and answers; the interface's description is made of that.
 
+mod accounts;
 mod network;
 mod submit;
 
@@ -7,7 +8,7 @@ pub(super) use network::{full_status, peers_view};
 
 use super::error::ApiError;
 use super::json::{block_view, to_json, transaction_json};
-use super::types::{AccountView, BlockView, MempoolView, RecordVersion, RecordView, Status, TransactionView};
+use super::types::{BlockView, MempoolView, RecordVersion, RecordView, Status, TransactionView};
 use super::{ApiState, blocks, find, guard, metrics, openapi, page, service};
 use crate::machine::{ChainRead as _, Place};
 use crate::node::RequestError;
@@ -20,7 +21,6 @@ use actix_web::{App, HttpResponse, get};
 use block_chain_common::coordinator_api::ChainView;
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::history::prove_inclusion;
-use block_chain_common::keys::Address;
 use block_chain_common::limits::MAX_REQUEST_BYTES;
 use block_chain_common::merkle::prove_transaction;
 use block_chain_common::quantity::Height;
@@ -65,6 +65,7 @@ fn configure(config: &mut ServiceConfig<'_>) {
     let path = web::PathConfig::default()
         .error_handler(|error, _| ApiError::Malformed(format!("the path cannot be read: {error}")).into());
     config.app_data(json).app_data(query).app_data(path);
+    accounts::configure(config);
     network::configure(config);
     submit::configure(config);
     openapi::configure(config);
@@ -74,7 +75,6 @@ fn configure(config: &mut ServiceConfig<'_>) {
         .service(blocks::get_blocks)
         .service(get_block)
         .service(get_record)
-        .service(get_account)
         .service(get_receipt)
         .service(service::listen)
         .service(service::healthz)
@@ -257,27 +257,6 @@ pub(super) fn version(state: &ApiState, place: Place) -> Result<RecordVersion, A
         timestamp: header.timestamp,
         status: state.node.block_status(place.height),
     })
-}
-
-/// What an address has
-#[utoipa::path(
-    tag = "records and accounts",
-    params(("address" = Address, Path, description = "the address")),
-    responses((status = 200, description = "its account; one that never had anything has nothing", body = AccountView), ApiError)
-)]
-#[get("/v1/accounts/{address}")]
-async fn get_account(state: Data<ApiState>, address: Path<String>) -> Answer<AccountView> {
-    let address: Address = parse(&address)?;
-    let account = state.node.store().account(&address)?;
-    let next_nonce = state.node.next_nonce(address).await?;
-    let (confirmed, stake, nonce) = (account.balance, account.stake, account.nonce);
-    Ok(Json(AccountView {
-        address,
-        confirmed,
-        stake,
-        nonce,
-        next_nonce,
-    }))
 }
 
 /// The proof of a transaction, as text that anyone can check offline

@@ -4,13 +4,15 @@
 //!
 //! Everything but GET needs `Authorization: Bearer <content of api.cookie in the data directory>`.
 
+mod account;
 mod chain;
 mod check;
 mod dump;
 
+pub use account::{AccountView, HistoryView, HolderView, Movement, ReleaseView, RolesView};
 pub use chain::{
-    Accepted, AccountView, BlockView, MempoolView, MineRequest, Mined, PayloadFields, RecordVersion,
-    RecordView, RecordsRequest, TransactionJson, TransactionView, TransactionsRequest,
+    Accepted, BlockView, MempoolView, MineRequest, Mined, PayloadFields, RecordVersion, RecordView,
+    RecordsRequest, TransactionJson, TransactionView, TransactionsRequest,
 };
 pub use check::{
     CheckProgress, CheckReport, CheckRequest, CoordinatorCheck, LocalCheck, LocalFault, ReplicaCheck, Verdict,

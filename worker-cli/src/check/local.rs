@@ -8,7 +8,7 @@ use super::restore::Restore;
 use crate::api::types::{LocalCheck, LocalFault};
 use crate::machine::{ChainRead as _, Place};
 use crate::node::NodeHandle;
-use crate::storage::{ScratchState, StorageError, Store, superseded};
+use crate::storage::{ScratchState, StorageError, Store, concerned, superseded};
 use block_chain_common::block::{
     Block, ChainTip, CheckedBlock, CheckedHeader, CompletedNodes, connect_block,
 };
@@ -18,7 +18,7 @@ use block_chain_common::hash::{BlockHash, Digest};
 use block_chain_common::history::HistoryNodes as _;
 use block_chain_common::quantity::{Height, Timestamp};
 use block_chain_common::state::LatticeHash;
-use block_chain_common::transaction::{RecordKey, Transaction, check_transactions};
+use block_chain_common::transaction::{CheckedTransaction, RecordKey, Transaction, check_transactions};
 use std::borrow::Cow;
 
 /// Faults that are told; where there are more the store is lost anyway.
@@ -286,6 +286,7 @@ impl Check<'_> {
         let payloads = block.transactions().iter().map(|tx| &tx.transaction().payload);
         let replaced = superseded(height, payloads, delta.befores());
         self.key_history(&replaced);
+        self.account_history(block);
         let committed = self.store.committed().map_or(0, |checkpoint| checkpoint.size);
         let kept = || self.store.undo(&block.hash()).ok().flatten();
         if height.get() >= committed
@@ -315,6 +316,28 @@ impl Check<'_> {
                 Ok(()) => self.report.repaired.push(place.height),
                 Err(error) => {
                     tracing::error!(height = %place.height, %error, "a key's history cannot be put right");
+                }
+            }
+        }
+    }
+
+    /// What concerns an address stays in its history.
+    fn account_history(&mut self, block: &CheckedBlock) {
+        let transactions = block.transactions().iter().map(CheckedTransaction::transaction);
+        for (address, place) in concerned(block.header(), transactions) {
+            let message = match self.store.has_account_history(&address, place) {
+                Ok(true) => continue,
+                Ok(false) => format!("the history of account {address} does not lead to it"),
+                Err(error) => error.to_string(),
+            };
+            self.fault(Some(place.height), message);
+            if self.restore.is_none() {
+                continue;
+            }
+            match self.node.store().restore_account_history(&address, place) {
+                Ok(()) => self.report.repaired.push(place.height),
+                Err(error) => {
+                    tracing::error!(height = %place.height, %error, "an account's history cannot be put right");
                 }
             }
         }

@@ -53,6 +53,8 @@ fn damages(fake: &FakeNode) -> Vec<Damage> {
     let history_leaf = [[0].as_slice(), &3_u64.to_be_bytes()].concat();
     let history_node = [[1].as_slice(), &1_u64.to_be_bytes()].concat();
     let key_history = block_chain_common::hash::sha256(&[record.as_slice()]).to_vec();
+    let (_, first) = store.header_at(Height::new(1)).unwrap().unwrap();
+    let producer = first.producer.as_bytes().to_vec();
     let checkpoint = [[b'c'].as_slice(), &COMMITTED.to_be_bytes()].concat();
     let damage = |keyspace, key: &[u8], height: Option<u64>, words, repairable| Damage {
         keyspace,
@@ -69,6 +71,7 @@ fn damages(fake: &FakeNode) -> Vec<Damage> {
         damage("bodies", &three, Some(3), "", true),
         damage("tx_index", &id.as_bytes()[..20], Some(3), "index", true),
         damage("key_history", &key_history, Some(3), "history of its key", true),
+        damage("account_history", &producer, Some(1), "history of account", true),
         damage("history", &history_leaf, Some(3), "history tree", true),
         damage("history", &history_node, Some(3), "history tree", true),
         damage(
@@ -172,7 +175,7 @@ async fn blocks_next_to_each_other_are_repaired_in_one_go() {
 async fn indexes_are_repaired_without_any_peer() {
     let fake = node();
     let store = fake.node.store();
-    for keyspace in ["tx_index", "key_history", "state"] {
+    for keyspace in ["tx_index", "key_history", "account_history", "state"] {
         store.damage(keyspace, |_| true);
     }
     let report = check(&fake, true).await;
@@ -223,6 +226,7 @@ fn set_members(fake: &FakeNode, members: Vec<Member>) {
         final_size: 0,
         lease_ms: 6_000,
         heartbeat_ms: 2_000,
+        orders: 0,
         time: Timestamp::default(),
     });
 }

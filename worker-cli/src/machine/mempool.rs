@@ -6,7 +6,7 @@ use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::TxId;
 use block_chain_common::keys::{Address, PublicKey};
 use block_chain_common::limits::{MAX_BLOCK_TRANSACTIONS, MAX_MEMPOOL_BYTES, MAX_MEMPOOL_PER_SENDER};
-use block_chain_common::quantity::{Amount, Nonce};
+use block_chain_common::quantity::{Amount, Height, Nonce};
 use block_chain_common::state::{Account, StateKey, StateValue, StateView};
 use block_chain_common::transaction::{CheckedTransaction, Payload, Role};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -163,11 +163,11 @@ impl Mempool {
     /// Judges one transaction against the state and all that waits, and takes it in.
     fn admit<V: StateView<Error = StorageError>>(
         &mut self,
-        machine: (&V, &block_chain_common::chain_spec::ChainSpec),
+        machine: (&V, &block_chain_common::chain_spec::ChainSpec, Height),
         expected: Nonce,
         transaction: CheckedTransaction,
     ) -> Result<Result<u64, MempoolError>, StorageError> {
-        let (view, spec) = machine;
+        let (view, spec, height) = machine;
         let tx = transaction.transaction();
         let sender = transaction.sender();
         if tx.nonce < expected {
@@ -209,6 +209,9 @@ impl Mempool {
         let (spends, unstakes) = amounts(&tx.payload);
         if spends > 0 || unstakes > 0 {
             let account = account(view, &sender)?;
+            let account = account.at(height).map_err(|amount| {
+                StorageError::damaged(format!("{amount} more than fit are released to {sender}"))
+            })?;
             let sums = [
                 (spends, account.balance, spent),
                 (unstakes, account.stake, unstaked),
@@ -427,8 +430,11 @@ impl Machine {
         transaction: CheckedTransaction,
     ) -> Result<Result<u64, MempoolError>, StorageError> {
         let expected = self.mempool.next_nonce(read, &transaction.sender())?;
-        self.mempool
-            .admit((read, self.spec.spec()), expected, transaction)
+        self.mempool.admit(
+            (read, self.spec.spec(), self.tip.height.next()),
+            expected,
+            transaction,
+        )
     }
 
     pub(super) fn send_mempool_ids(&self, peer: PublicKey, out: &mut Output) {

@@ -1,6 +1,7 @@
 //! A handle on a store that no machine runs on: for tests and benchmarks of what only reads a node.
 
-use super::handle::{MempoolMirror, NodeEvent, NodeHandle, Shared, first_status};
+use super::handle::{NodeEvent, NodeHandle, Shared, first_status};
+use super::mirror::MempoolMirror;
 use crate::storage::Store;
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::keys::SecretKey;

@@ -1,7 +1,8 @@
 //! For tests: a handle over a real store, with a task that answers commands as the driver would, without network or clock.
 
 use super::NodeHandle;
-use super::handle::{Command, MempoolMirror, MinedBlock, Shared};
+use super::handle::{Command, MinedBlock, Shared};
+use super::mirror::MempoolMirror;
 use crate::api::types::{Accepted, NodeStatus, Status};
 use crate::machine::{ChainRead, Write};
 use crate::storage::Store;

@@ -3,8 +3,9 @@
 //! Reads go to the store directly; everything that changes something goes through the chain's thread, and is answered
 //! only when it is on disk.
 
+use super::mirror::{MempoolMirror, Waiting};
 use crate::api::types::{Accepted, MempoolView, Mined, NodeStatus, Status};
-use crate::storage::{StorageError, Store};
+use crate::storage::{StorageError, Store, concerns};
 use block_chain_common::block::Block;
 use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::CheckedSpec;
@@ -15,7 +16,6 @@ use block_chain_common::quantity::{Height, Nonce};
 use block_chain_common::transaction::{
     CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, TransactionError, check_transactions,
 };
-use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -128,35 +128,6 @@ pub struct MinedBlock {
     pub elapsed_ms: u64,
     /// Nonces tried.
     pub attempts: u64,
-}
-
-/// The transactions that wait, by id and in order of arrival: a copy of the machine's for readers.
-#[derive(Default)]
-pub(crate) struct MempoolMirror {
-    pub(crate) by_sequence: BTreeMap<u64, CheckedTransaction>,
-    pub(crate) by_id: HashMap<TxId, u64>,
-    pub(crate) bytes: usize,
-}
-
-impl MempoolMirror {
-    pub(crate) fn add(&mut self, sequence: u64, transaction: CheckedTransaction) {
-        self.bytes = self.bytes.saturating_add(transaction.bytes().len());
-        self.by_id.insert(transaction.id(), sequence);
-        self.by_sequence.insert(sequence, transaction);
-    }
-
-    pub(crate) fn remove(&mut self, sequence: u64) {
-        if let Some(transaction) = self.by_sequence.remove(&sequence) {
-            self.bytes = self.bytes.saturating_sub(transaction.bytes().len());
-            if self.by_id.get(&transaction.id()) == Some(&sequence) {
-                self.by_id.remove(&transaction.id());
-            }
-        }
-    }
-
-    pub(crate) fn get(&self, id: &TxId) -> Option<&CheckedTransaction> {
-        self.by_sequence.get(self.by_id.get(id)?)
-    }
 }
 
 pub(crate) struct Shared {
@@ -299,6 +270,20 @@ impl NodeHandle {
     pub fn pending(&self, id: &TxId) -> Option<CheckedTransaction> {
         let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
         mempool.get(id).cloned()
+    }
+
+    /// What waits to be added to an address and taken from it.
+    pub(crate) fn waiting_value(&self, address: &Address) -> Waiting {
+        let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
+        mempool.value_of(address)
+    }
+
+    /// What waits and concerns an address, oldest first, at most `limit` of it.
+    pub(crate) fn waiting_of(&self, address: &Address, limit: usize) -> Vec<CheckedTransaction> {
+        let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
+        let all = mempool.by_sequence.values();
+        let concerned = all.filter(|checked| concerns(checked.transaction(), address));
+        concerned.take(limit).cloned().collect()
     }
 
     /// What happens at the node from now on. A listener that falls behind misses events.

@@ -1,16 +1,18 @@
 //! The link to the coordinator: heartbeats, what it says of the chain's network, commits and cosignatures.
 
 use super::chain_thread::Input;
-use super::handle::{NodeEvent, RequestError, Shared};
+use super::handle::{NodeEvent, NodeHandle, RequestError, Shared};
 use super::liveness::Liveness;
 use super::{clock, now};
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::identity::{CHAIN_KEYS, write_private};
 use crate::machine::{CommitOutcome, Event, claim};
 use crate::net::{Network, PeerAddress};
+use block_chain_common::codec::decode;
 use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignRequest, Heartbeat};
 use block_chain_common::finality::{Waiting, waiting};
 use block_chain_common::quantity::{Height, Timestamp};
+use block_chain_common::transaction::Transaction;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
@@ -42,6 +44,8 @@ pub(super) struct Link {
     /// Whether the worker has left. Held during a heartbeat, so that none can arrive after the leaving and undo it.
     pub(super) left: Arc<Mutex<bool>>,
     pub(super) liveness: Arc<Liveness>,
+    /// Held while what the coordinator has signed is put on the chain.
+    pub(super) carrying: Arc<Mutex<()>>,
 }
 
 impl Link {
@@ -175,6 +179,9 @@ impl Link {
             status.waiting = waiting(&view, status.height);
         }
         self.keep_keys(&view);
+        if view.orders > 0 {
+            tokio::spawn(self.clone().carry_orders(view.orders));
+        }
         let mut known = self.shared.view.write().unwrap_or_else(PoisonError::into_inner);
         let leader_of = |view: &ChainView| view.leader.as_ref().map(|leader| leader.worker_id);
         let news = known
@@ -186,6 +193,37 @@ impl Link {
             tracing::trace!("nobody listens to events");
         }
         self.tell(Event::View(Box::new(view)));
+    }
+
+    /// Puts what the coordinator has signed on the chain, where the chain and what waits lack it.
+    async fn carry_orders(self, there: u64) {
+        let node = NodeHandle(Arc::clone(&self.shared));
+        let Ok(_one_at_a_time) = self.carrying.try_lock() else {
+            return;
+        };
+        let carried = async {
+            let next = node.next_nonce(self.shared.coordinator_key.address()).await?;
+            if next.get() >= there {
+                return anyhow::Ok(());
+            }
+            let orders = self.client.orders(&self.chain_name, next.get()).await?;
+            let decoded = orders.transactions.iter().map(|text| {
+                let bytes = hex::decode(text)?;
+                anyhow::Ok(decode::<Transaction>(&bytes)?)
+            });
+            let decoded = decoded.collect::<anyhow::Result<Vec<_>>>()?;
+            if !decoded.is_empty() {
+                let accepted = node.submit(decoded).await?;
+                tracing::info!(
+                    count = accepted.count,
+                    "what the coordinator has signed waits for a block"
+                );
+            }
+            Ok(())
+        };
+        if let Err(error) = carried.await {
+            tracing::warn!(%error, "what the coordinator has signed cannot be put on the chain");
+        }
     }
 
     /// Keeps the chain's keys where `verify` finds them without a node.

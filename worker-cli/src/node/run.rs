@@ -1,9 +1,10 @@
 //! Starting and stopping a node.
 
 use super::chain_thread::{ChainThread, Input};
-use super::handle::{Command, MempoolMirror, NodeHandle, Shared, first_status};
+use super::handle::{Command, NodeHandle, Shared, first_status};
 use super::inbound::{Asked, Inbound};
 use super::link::Link;
+use super::mirror::MempoolMirror;
 use super::router::Router;
 use crate::api::ApiServer;
 use crate::api::types::{NodeStatus, Stopped};
@@ -250,6 +251,7 @@ fn spawn(
         news: Arc::new(Notify::new()),
         left: Arc::new(tokio::sync::Mutex::new(false)),
         liveness: Arc::default(),
+        carrying: Arc::default(),
     };
     let own = link.clone();
     tokio::spawn(link.clone().requests(requests));

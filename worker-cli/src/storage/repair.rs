@@ -235,6 +235,7 @@ impl Store {
             "bodies" => &keyspaces.bodies,
             "tx_index" => &keyspaces.tx_index,
             "key_history" => &keyspaces.key_history,
+            "account_history" => &keyspaces.account_history,
             "state" => &keyspaces.state,
             "undo" => &keyspaces.undo,
             "history" => &keyspaces.history,

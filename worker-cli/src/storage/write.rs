@@ -1,5 +1,6 @@
 //! Writing the store: each batch is atomic, and refused whole where it does not follow from what is stored.
 
+use super::accounts::{account_key, concerned};
 use super::read::{
     COMMITTED, FINAL, append_to_part, body_key, checkpoint_key, history_key, index_key, key_history_key,
 };
@@ -259,6 +260,11 @@ impl Batch<'_> {
             self.batch
                 .insert(&self.keyspaces.key_history, history_name(key, place), []);
         }
+        let bodies = block.transactions().iter().map(CheckedTransaction::transaction);
+        for (address, place) in concerned(block.header(), bodies) {
+            let name = account_key(&address, place);
+            self.batch.insert(&self.keyspaces.account_history, name, []);
+        }
         put_state(&mut self.batch, self.keyspaces, connected.delta().afters());
         for (place, node) in connected.history_nodes() {
             self.batch
@@ -296,6 +302,10 @@ impl Batch<'_> {
         for (key, place) in superseded(height, transactions.iter().map(|tx| &tx.payload), undo.entries()) {
             self.batch
                 .remove(&self.keyspaces.key_history, history_name(key, place));
+        }
+        for (address, place) in concerned(&stored.header, transactions.iter()) {
+            let name = account_key(&address, place);
+            self.batch.remove(&self.keyspaces.account_history, name);
         }
         put_state(&mut self.batch, self.keyspaces, undo.entries());
         self.batch.remove(&self.keyspaces.undo, *hash.as_bytes());

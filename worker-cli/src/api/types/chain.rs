@@ -93,6 +93,8 @@ pub struct BlockView {
     pub bits: u32,
     /// Who made it.
     pub producer: Address,
+    /// What it pays its producer, in new units.
+    pub reward: Amount,
     /// How far it is agreed to.
     pub status: Status,
     /// Its transactions. The last field: a stream of blocks writes them one by one.
@@ -210,19 +212,4 @@ pub struct RecordView {
     /// All values, newest first, where the history was asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub history: Option<Vec<RecordVersion>>,
-}
-
-/// What an address has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct AccountView {
-    /// The address.
-    pub address: Address,
-    /// What it can spend, as of the head.
-    pub confirmed: Amount,
-    /// Its stake.
-    pub stake: Amount,
-    /// The nonce of its next transaction on the chain.
-    pub nonce: Nonce,
-    /// The nonce of its next transaction, those that wait counted.
-    pub next_nonce: Nonce,
 }

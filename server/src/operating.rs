@@ -1,13 +1,21 @@
-//! `block-chain-server recover`: what an operator is shown before and after.
+//! What an operator does with the coordinator's database: `block-chain-server recover` and `grant`.
 
 use crate::service::{Join, Plan, Service};
-use crate::settings::{Recover, Settings};
+use crate::settings::{Grant, Recover, Settings};
 use crate::{SQLITE_FILE, StartError, open_store, routes};
 
-/// Does what is asked, or says what it would do.
-pub(crate) fn recover(settings: &Settings, what: &Recover) -> Result<String, StartError> {
+/// Gives a role; what the operator is told.
+pub(crate) fn grant(settings: &Settings, what: &Grant) -> Result<String, StartError> {
+    let id = open(settings)?.grant(&what.chain, what.to, what.role.into())?;
+    let (chain, to) = (&what.chain, what.to);
+    Ok(format!(
+        "signed: {id}\n{to} gets its role on chain {chain} with the next block; block-chain-worker roles {to} shows it\n"
+    ))
+}
+
+/// The coordinator's rules on its database, which must be there: none of this begins a new, empty network.
+fn open(settings: &Settings) -> Result<Service, StartError> {
     let path = settings.data_dir().join(SQLITE_FILE);
-    // A recovery must not begin a new, empty network.
     if settings.database_url.is_none() && !path.is_file() {
         return Err(StartError::File {
             path: path.display().to_string(),
@@ -15,7 +23,12 @@ pub(crate) fn recover(settings: &Settings, what: &Recover) -> Result<String, Sta
         });
     }
     let store = open_store(settings)?;
-    let service = Service::start(store, settings.service(), Join::Open, |_| {})?;
+    Ok(Service::start(store, settings.service(), Join::Open, |_| {})?)
+}
+
+/// Does what is asked, or says what it would do.
+pub(crate) fn recover(settings: &Settings, what: &Recover) -> Result<String, StartError> {
+    let service = open(settings)?;
     let now = routes::now();
     if what.yes {
         let plan = service.recover(&what.chain, what.without_missing, now)?;
