@@ -19,6 +19,9 @@ mod membership;
 #[path = "coordinator/network.rs"]
 mod network;
 #[cfg(test)]
+#[path = "coordinator/orders.rs"]
+mod orders;
+#[cfg(test)]
 #[path = "coordinator/postgres.rs"]
 mod postgres;
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 #[path = "commands/chain.rs"]
 mod chain;
+#[path = "commands/examples.rs"]
+mod examples;
 #[path = "commands/faults.rs"]
 mod faults;
 #[path = "commands/node.rs"]

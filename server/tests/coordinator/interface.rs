@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// The interface that workers rely on. A route that is added, renamed or lost changes this list.
-const ROUTES: [(&str, &str); 23] = [
+const ROUTES: [(&str, &str); 24] = [
     ("GET", "/"),
     ("GET", "/check_leader"),
     ("GET", "/docs"),
@@ -21,6 +21,7 @@ const ROUTES: [(&str, &str); 23] = [
     ("GET", "/v1/chains"),
     ("GET", "/v1/chains/{name}"),
     ("GET", "/v1/chains/{name}/checkpoints"),
+    ("GET", "/v1/chains/{name}/orders"),
     ("GET", "/v1/chains/{name}/recoveries"),
     ("GET", "/v1/chains/{name}/view"),
     ("GET", "/v1/events"),

@@ -1,5 +1,6 @@
 //! Every route as a client sees it.
 
+mod accounts;
 mod answers;
 mod interface;
 mod refusals;

@@ -4,7 +4,7 @@ mod damage;
 
 use crate::machine::{ChainRead as _, Place, Write};
 use crate::node::fake::FakeNode;
-use crate::storage::Store;
+use crate::storage::{REWARD, Store};
 use block_chain_common::quantity::Height;
 use block_chain_common::transaction::{Payload, RecordKey, Transaction};
 
@@ -111,6 +111,27 @@ async fn a_keys_history_has_every_value_once_and_none_that_was_undone() {
     );
     assert_eq!(store.inner.keyspaces.tx_index.iter().count(), 0);
     assert_eq!(store.record(&key("k")).unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_accounts_history_has_its_blocks_and_none_that_was_undone() {
+    let fake = grown(&[&[("a", "1")], &[("b", "2")], &[]]);
+    let store = fake.node.store();
+    let producer = store.header_at(Height::new(1)).unwrap().unwrap().1.producer;
+    let history = |before, limit| store.account_history(&producer, before, limit).unwrap();
+    let all = [3, 2, 1].map(|height| place(height, REWARD));
+    assert_eq!(history(None, 100), all);
+    assert_eq!(history(None, 2), all[..2], "newest first");
+    assert_eq!(history(Some(all[1]), 100), all[2..]);
+    undo_head(store);
+    assert_eq!(history(None, 100), all[1..]);
+    undo_head(store);
+    undo_head(store);
+    assert_eq!(
+        store.inner.keyspaces.account_history.iter().count(),
+        0,
+        "nothing is left behind"
+    );
 }
 
 #[tokio::test]

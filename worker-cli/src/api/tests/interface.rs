@@ -5,7 +5,7 @@ use super::schema::Document;
 use super::*;
 
 /// The interface that commands and programs rely on. A route that is added, renamed or lost changes this list.
-const ROUTES: [(&str, &str); 30] = [
+const ROUTES: [(&str, &str); 32] = [
     ("GET", "/"),
     ("GET", "/blocks/{height}"),
     ("GET", "/docs"),
@@ -15,6 +15,7 @@ const ROUTES: [(&str, &str); 30] = [
     ("GET", "/openapi.json"),
     ("GET", "/readyz"),
     ("GET", "/v1/accounts/{address}"),
+    ("GET", "/v1/accounts/{address}/history"),
     ("GET", "/v1/blocks"),
     ("GET", "/v1/blocks/{which}"),
     ("GET", "/v1/check"),
@@ -26,6 +27,7 @@ const ROUTES: [(&str, &str); 30] = [
     ("GET", "/v1/peers"),
     ("GET", "/v1/receipts/{id}"),
     ("GET", "/v1/record"),
+    ("GET", "/v1/roles"),
     ("GET", "/v1/status"),
     ("GET", "/v1/transactions/{id}"),
     ("POST", "/v1/check"),
@@ -155,6 +157,12 @@ async fn real_answers_are_as_described() {
         ("/v1/transactions/{id}", &transaction, 200),
         ("/v1/record", "/v1/record?key=a%20key&history=true", 200),
         ("/v1/accounts/{address}", &format!("/v1/accounts/{address}"), 200),
+        (
+            "/v1/accounts/{address}/history",
+            &format!("/v1/accounts/{address}/history?limit=2"),
+            200,
+        ),
+        ("/v1/roles", "/v1/roles?limit=1", 200),
         ("/v1/receipts/{id}", "/v1/receipts/nonsense", 400),
     ];
     for (route, real, status) in gets {

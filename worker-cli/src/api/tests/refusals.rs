@@ -1,6 +1,7 @@
 //! What the interface refuses, and how it says so.
 
 use super::*;
+use block_chain_common::keys::Address;
 
 #[actix_web::test]
 async fn what_changes_something_needs_the_cookie() {
@@ -118,6 +119,13 @@ async fn what_is_malformed_or_unknown_is_named() {
         ("/v1/record?key=", 400, "key"),
         ("/v1/record?key=none", 404, "none"),
         ("/v1/accounts/nobody", 400, ""),
+        ("/v1/accounts/nobody/history", 400, ""),
+        (
+            &*format!("/v1/accounts/{}/history?before=7", Address::ZERO),
+            400,
+            "17-3",
+        ),
+        ("/v1/roles?after=nobody", 400, "query"),
         ("/blocks/abc", 400, "path"),
         ("/blocks/9", 404, "9"),
         ("/find?q=none", 404, "none"),

@@ -1,0 +1,37 @@
+//! The scripts of `docs/examples`, each the whole story of a user, from an empty folder.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn tell(script: &str) {
+    let worker = Path::new(env!("CARGO_BIN_EXE_block-chain-worker"));
+    let programs = worker.parent().unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("bash");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BLOCK_CHAIN_") {
+            command.env_remove(name);
+        }
+    }
+    let told = command
+        .arg(folder.join(script))
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (said, errors) = (
+        String::from_utf8_lossy(&told.stdout),
+        String::from_utf8_lossy(&told.stderr),
+    );
+    assert!(told.status.success(), "{script}:\n{said}\n{errors}");
+    assert!(
+        said.ends_with("== done\n"),
+        "{script} does not come to its end:\n{said}"
+    );
+}
+
+#[test]
+fn wallets_deposits_and_transfers() {
+    tell("wallets.sh");
+}
