@@ -369,6 +369,41 @@ fn a_later_checkpoint_that_does_not_follow_stops_both_sides() {
 }
 
 #[test]
+fn a_block_on_a_branch_that_lost_does_not_stop_its_miner() {
+    let mut world = World::new(2);
+    world.coordinator_up = false;
+    world.cut.insert(1);
+    world.mine(0);
+    world.mine(1);
+    // Node 0 hears that the other's block is committed before it has it, and is asked for one more of its own.
+    let store = &world.nodes[1].store;
+    let (height, block) = store.head();
+    let checkpoint = Checkpoint {
+        chain: world.spec.id(),
+        size: height.get() + 1,
+        root: load_frontier(store, 2).unwrap().root(),
+        term: Term::new(1),
+        block,
+    };
+    let note = checkpoint.sign(&world.coordinator_key()).unwrap().to_string();
+    let message = Message::Checkpoint(BoundedBytes::new(note.into_bytes()).unwrap());
+    let from = world.nodes[1].key.public_key();
+    world.step(0, Event::Message(from, message));
+    world.step(0, Event::Mine(7));
+    world.cut.clear();
+    world.settle();
+    assert_eq!(
+        world.nodes[0].store.hash_at(height).unwrap(),
+        Some(block),
+        "it gives way"
+    );
+    // Whoever asked has got a block on the right branch, and the next one comes too.
+    assert_eq!(world.head(0).0, 2);
+    world.mine(0);
+    assert_eq!(world.head(0).0, 3);
+}
+
+#[test]
 fn a_worker_that_is_behind_is_not_taken_for_one_that_was_contradicted() {
     let mut world = World::new(3);
     world.mine(0);

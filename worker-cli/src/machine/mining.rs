@@ -8,7 +8,7 @@ use block_chain_common::chain_spec::ProofSpec;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::keys::Signature;
-use block_chain_common::quantity::{Height, Timestamp};
+use block_chain_common::quantity::Timestamp;
 use block_chain_common::state::ApplyError;
 use block_chain_common::transaction::CheckedTransaction;
 
@@ -38,8 +38,8 @@ pub(super) struct AnnouncedBlock {
 pub(super) struct Mining {
     waiters: Vec<Token>,
     search: Option<BlockTemplate>,
-    /// A block of its own that is not the head yet, and its height.
-    found: Option<(Height, Mined)>,
+    /// A block of its own that is not the head yet, and the block before it.
+    found: Option<(BlockHash, Mined)>,
 }
 
 impl Mining {
@@ -105,7 +105,7 @@ impl Machine {
                     elapsed_ms,
                     attempts,
                 };
-                self.mining.found = Some((tip.height, mined));
+                self.mining.found = Some((block.header().previous, mined));
                 let header = block.checked_header().clone();
                 self.tree.insert(Node {
                     header,
@@ -156,14 +156,16 @@ impl Machine {
         now: Timestamp,
         out: &mut Output,
     ) -> Result<(), StorageError> {
-        // Another block has come to stand where this worker's own would: whoever waits for one gets the next.
+        // The chain goes on from another block than this worker's own does: whoever waits for one gets the next.
         self.mining
             .found
-            .take_if(|(height, _)| *height <= self.tip.height);
+            .take_if(|(previous, _)| *previous != self.tip.hash);
         if self.mining.found.is_some() {
             return Ok(());
         }
-        let wanted = !self.mining.waiters.is_empty() || self.is_due(now);
+        // A block on a branch that lacks what is committed would never count.
+        let counts = self.agreement.required_block().is_none();
+        let wanted = counts && (!self.mining.waiters.is_empty() || self.is_due(now));
         let stale = self
             .mining
             .search
