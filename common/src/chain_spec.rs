@@ -9,6 +9,7 @@ use crate::keys::Address;
 use crate::limits::{MAX_SPEC_BYTES, MAX_SPEC_ENTRIES, NameError, check_name};
 use crate::merkle::empty_root;
 use crate::quantity::{Amount, Height, Timestamp};
+use crate::stake::{MAX_STAKERS, MIN_SLOT_MS};
 use crate::state::{StateDelta, genesis_state};
 use crate::transaction::Role;
 use crate::work::{Target, TargetError};
@@ -131,11 +132,15 @@ pub enum SpecError {
     /// SPEC-5: open roles and grants are sorted and not doubled.
     #[error("SPEC-5: open roles or grants are not sorted, or doubled")]
     Roles,
-    /// SPEC-6: the proof is one that this version can judge.
-    #[error("SPEC-6: this version cannot judge chains of proof {proof}")]
-    Proof {
-        /// The proof asked for.
-        proof: &'static str,
+    /// SPEC-6: a chain of stake has slots, of at least 100 ms, and at most 256 first stakes.
+    #[error(
+        "SPEC-6: slots of {interval_ms} ms and {stakes} first stakes; at least {MIN_SLOT_MS} ms are needed, at most {MAX_STAKERS} stakes are allowed"
+    )]
+    Stake {
+        /// The slots' length.
+        interval_ms: u64,
+        /// How many first stakes.
+        stakes: usize,
     },
     /// SPEC-7: forks are not made by this version.
     #[error("SPEC-7: this version cannot make forks")]
@@ -199,7 +204,12 @@ impl ChainSpec {
                 Target::from_bits(initial_bits)?;
             }
             ProofSpec::Authority => {}
-            ProofSpec::Stake => return Err(SpecError::Proof { proof: "stake" }),
+            ProofSpec::Stake => {
+                let (interval_ms, stakes) = (self.block_interval_ms, self.stakes.as_slice().len());
+                if interval_ms < MIN_SLOT_MS || stakes > MAX_STAKERS {
+                    return Err(SpecError::Stake { interval_ms, stakes });
+                }
+            }
         }
         if self.decimals > 18 {
             return Err(SpecError::Decimals { found: self.decimals });

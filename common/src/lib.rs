@@ -24,6 +24,8 @@ pub mod peer_message;
 pub mod quantity;
 pub mod receipt;
 pub mod recovery;
+pub mod stake;
 pub mod state;
 pub mod transaction;
+pub mod vrf;
 pub mod work;

@@ -16,6 +16,7 @@ use crate::codec::BoundedVec;
 use crate::hash::Digest;
 use crate::keys::Address;
 use crate::quantity::{Amount, Height, Nonce};
+use crate::stake::{Draw, Stakes, Turn};
 use crate::transaction::{RecordKey, Role};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -37,6 +38,12 @@ pub enum StateKey {
     Holders(Role) = 3,
     /// All units there are: balances, stakes and releases together.
     Supply = 4,
+    /// Who has stake, on chains of stake.
+    Stakers = 5,
+    /// The seed with the last block, on chains of stake.
+    Seed = 6,
+    /// What producers are drawn from, on chains of stake.
+    Draw(Turn) = 7,
 }
 
 /// An entry of the state.
@@ -54,6 +61,12 @@ pub enum StateValue {
     Count(u64) = 3,
     /// Of [`StateKey::Supply`].
     Amount(Amount) = 4,
+    /// Of [`StateKey::Stakers`].
+    Stakes(Stakes) = 5,
+    /// Of [`StateKey::Seed`].
+    Seed(Digest) = 6,
+    /// Of [`StateKey::Draw`].
+    Draw(Draw) = 7,
 }
 
 /// What an address has.

@@ -205,10 +205,17 @@ fn rules_of_a_spec_are_told_apart() {
         s.balances = BoundedVec::new(vec![entry]).unwrap();
     };
     assert!(matches!(check(zero), SpecError::Allocation), "SPEC-4");
+    let stake_without_slots = |s: &mut ChainSpec| {
+        s.proof = ProofSpec::Stake;
+        s.block_interval_ms = 0;
+    };
     let unsorted = |s: &mut ChainSpec| s.open_roles = BoundedVec::new(vec![Role::Mine, Role::Write]).unwrap();
     assert!(matches!(check(unsorted), SpecError::Roles), "SPEC-5");
     assert!(
-        matches!(check(|s| s.proof = ProofSpec::Stake), SpecError::Proof { .. }),
+        matches!(
+            check(stake_without_slots),
+            SpecError::Stake { interval_ms: 0, .. }
+        ),
         "SPEC-6"
     );
 }

@@ -169,7 +169,7 @@ proptest! {
                     if let Payload::Deposit { amount, .. } = payload { deposited += amount.get(); }
                 }
             }
-            let delta = executor.finish(key(9).public_key().address()).unwrap();
+            let delta = executor.finish(key(9).public_key().address(), None).unwrap();
             state.redo(&delta);
             hash = delta.hash_after().clone();
             prop_assert_eq!(state.hash().digest(), delta.digest());

@@ -165,6 +165,8 @@ pub struct Recover {
 pub enum ProofFlag {
     /// Proof of work.
     Work,
+    /// Proof of stake: who is drawn by stake signs. While nobody has stake, whoever may mine does.
+    Stake,
     /// Proof of authority: the leader signs.
     Authority,
 }
@@ -249,6 +251,7 @@ impl Settings {
         }
         match (self.proof, &spec.proof) {
             (Some(ProofFlag::Authority), _) => spec.proof = ProofSpec::Authority,
+            (Some(ProofFlag::Stake), _) => spec.proof = ProofSpec::Stake,
             (Some(ProofFlag::Work), ProofSpec::Work { .. }) | (None, _) => {}
             (Some(ProofFlag::Work), _) => {
                 spec.proof = ProofSpec::Work {

@@ -11,11 +11,13 @@ mod receipts;
 use crate::disk::Disk;
 use crate::promises::Promises;
 use block_chain_common::agreement::SafetyRule;
-use block_chain_common::chain_spec::{CheckedSpec, ProofSpec};
+use block_chain_common::chain_spec::{Allocation, CheckedSpec, ProofSpec};
+use block_chain_common::codec::BoundedVec;
 use block_chain_common::coordinator_api::{API_VERSION, CommitRequest, RegisterRequest, registration_bytes};
 use block_chain_common::hash::TxId;
 use block_chain_common::keys::{PublicKey, SecretKey};
-use block_chain_common::quantity::Timestamp;
+use block_chain_common::limits::MAX_SPEC_ENTRIES;
+use block_chain_common::quantity::{Amount, Timestamp};
 use block_chain_common::receipt::Receipt;
 use block_chain_common::transaction::CheckedTransaction;
 use block_chain_common::work::Target;
@@ -61,6 +63,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Every fifth seed is of a chain of stake; the others are of work.
+    const fn is_of_stake(&self) -> bool {
+        self.seed % 5 == 4
+    }
+
     /// The rule that coordinator and machine are made to forget.
     const fn left_out(&self) -> Option<SafetyRule> {
         match self.without {
@@ -201,7 +208,7 @@ pub fn run(options: Options) -> Result<Summary, Broken> {
     })
 }
 
-fn start_service(path: PathBuf, without: Option<SafetyRule>) -> Result<Service, String> {
+fn start_service(path: PathBuf, options: &Options) -> Result<Service, String> {
     let store = Store::open_sqlite(&path).map_err(|error| error.to_string())?;
     let key = hex::encode([9; 32]);
     let settings = Settings {
@@ -215,13 +222,27 @@ fn start_service(path: PathBuf, without: Option<SafetyRule>) -> Result<Service, 
     });
     fixed.map_err(|error| error.to_string())?;
     let service = Service::start(store, settings, Join::Open, |spec| {
+        spec.block_interval_ms = 1_000;
         spec.proof = ProofSpec::Work {
             initial_bits: Target::from_leading_zero_bits(0).to_bits(),
         };
-        spec.block_interval_ms = 1_000;
+        if options.is_of_stake() {
+            spec.proof = ProofSpec::Stake;
+            spec.stakes = first_stakes();
+        }
     });
     let service = service.map_err(|error| error.to_string())?;
-    Ok(service.without(without))
+    Ok(service.without(options.left_out()))
+}
+
+/// The first two nodes have stake, and nobody else.
+fn first_stakes() -> BoundedVec<Allocation, MAX_SPEC_ENTRIES> {
+    let mut stakes = [(1, 30), (2, 70)].map(|(node, amount)| Allocation {
+        address: SecretKey::from_seed(&[node; 32]).public_key().address(),
+        amount: Amount::new(amount),
+    });
+    stakes.sort_by_key(|stake| stake.address);
+    BoundedVec::new(stakes.to_vec()).unwrap_or_default()
 }
 
 /// A slow network has more races between miners.
@@ -245,7 +266,7 @@ impl World {
         };
         let folder = folder.map_err(|error| error.to_string())?;
         let database = folder.path().join("db");
-        let service = start_service(database.clone(), options.left_out())?;
+        let service = start_service(database.clone(), &options)?;
         let others = if rng.random_range(0..10_u32) < 6 {
             0
         } else {
@@ -290,7 +311,7 @@ impl World {
             trace: 0,
         };
         for _ in 0..others {
-            let service = start_service(database.clone(), options.left_out())?;
+            let service = start_service(database.clone(), &options)?;
             world.coordinators.push(Some(service));
         }
         world.begin(count)?;

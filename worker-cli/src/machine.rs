@@ -16,6 +16,7 @@ mod mining;
 mod overlay;
 pub mod read;
 mod serve;
+mod slots;
 mod sync;
 
 pub use agreement::CommitOutcome;

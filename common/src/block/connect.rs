@@ -1,16 +1,18 @@
-//! Rules that need the parent, the state or the time: BLK-10 to BLK-17; and making a block that keeps them.
+//! Rules that need the parent, the state or the time: BLK-10 to BLK-20; and making a block that keeps them.
 
 use super::{CheckedBlock, CheckedHeader};
-use crate::chain_spec::{CheckedSpec, ProofSpec};
-use crate::hash::{BlockHash, Digest, Root, TxId};
+use crate::chain_spec::{ChainSpec, CheckedSpec, ProofSpec};
+use crate::hash::{BlockHash, ChainId, Digest, Root, TxId};
 use crate::header::{Header, Proof};
 use crate::history::{Frontier, NodePlace};
 use crate::keys::Address;
 use crate::limits::{MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MAX_FUTURE_MS, MEDIAN_TIME_BLOCKS};
 use crate::merkle::transactions_root;
 use crate::quantity::{Height, Timestamp};
-use crate::state::{ApplyError, Executor, LatticeHash, StateDelta, StateView};
+use crate::stake::{Draw, Turn, allowed_ahead_ms, slot_at};
+use crate::state::{ApplyError, Executor, LatticeHash, StateDelta, StateKey, StateValue, StateView};
 use crate::transaction::CheckedTransaction;
+use crate::vrf::{self, Output, VrfError};
 use crate::work::{AsertParameters, Target, Work, asert};
 
 /// By how many intervals a chain must be behind for its target to double: an hour at 15 s.
@@ -59,6 +61,18 @@ pub enum HeaderError {
         /// The root over the earlier headers.
         expected: Root,
     },
+    /// BLK-18: on a chain of stake, its slot is that of its time, and later than its parent's.
+    #[error(
+        "BLK-18: the block is for slot {found}, its time is in slot {of_time}; the slot of the block before it is {last}"
+    )]
+    Slot {
+        /// The slot it names.
+        found: u64,
+        /// The slot of its time.
+        of_time: u64,
+        /// The slot of its parent's time.
+        last: u64,
+    },
     /// BLK-14: its proof is of the chain's kind, and its target the one that retargeting gives.
     #[error("BLK-14: the proof is {found}, {expected} is needed")]
     Proof {
@@ -75,15 +89,18 @@ pub enum ConnectError<E> {
     /// A rule of its header, broken for ever.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// BLK-15: its time is at most two minutes ahead of this machine's clock. May become valid.
+    /// BLK-15: its time is at most two minutes, on a chain of stake a slot, ahead of this machine's clock. May become
+    /// valid.
     #[error(
-        "BLK-15: the block's time {found} is {ahead_ms} ms ahead of this machine's clock, {MAX_FUTURE_MS} ms are allowed"
+        "BLK-15: the block's time {found} is {ahead_ms} ms ahead of this machine's clock, {allowed_ms} ms are allowed"
     )]
     NotYet {
         /// Its time.
         found: Timestamp,
         /// By how much it is ahead.
         ahead_ms: u64,
+        /// By how much it may be.
+        allowed_ms: u64,
     },
     /// BLK-16: every transaction applies to the state before it (STA rules).
     #[error("BLK-16: transaction {index}: {error}")]
@@ -96,6 +113,22 @@ pub enum ConnectError<E> {
     /// BLK-16, for the producer's reward.
     #[error("BLK-16: the producer: {0}")]
     Producer(ApplyError<E>),
+    /// BLK-19: on a chain of stake, its producer is the one that is drawn for its slot.
+    #[error("BLK-19: slot {slot} is {expected}'s, the block is {found}'s")]
+    NotDrawn {
+        /// The slot.
+        slot: u64,
+        /// Who made it.
+        found: Address,
+        /// Whose slot it is.
+        expected: Address,
+    },
+    /// BLK-20: on a chain of stake, its VRF proof is its producer's for the slot.
+    #[error("BLK-20: {0}")]
+    Vrf(VrfError),
+    /// On a chain of stake, the state that the draw stands in cannot be read: nothing is known of the block.
+    #[error("the state cannot be read")]
+    Read(E),
     /// BLK-17: its state digest is that of the state after it.
     #[error("BLK-17: the state digest is {found}, the transactions give {expected}")]
     StateDigest {
@@ -182,7 +215,13 @@ impl ChainTip {
         Some(asert(&parameters, time_delta, self.height.previous().get()))
     }
 
-    /// Judges the next header (BLK-10 to BLK-14) and gives the tip with it, and the history nodes it completes.
+    /// The slot of the last block, where slots have this length.
+    #[must_use]
+    pub fn last_slot(&self, interval_ms: u64) -> u64 {
+        slot_at(self.times.last().copied().unwrap_or_default(), interval_ms)
+    }
+
+    /// Judges the next header (BLK-10 to BLK-14, BLK-18) and gives the tip with it, and the history nodes it completes.
     ///
     /// # Errors
     /// The first rule that is broken.
@@ -219,7 +258,7 @@ impl ChainTip {
                 expected: root,
             });
         }
-        let work = self.check_proof_kind(&header.proof, spec)?;
+        let work = self.check_proof_kind(header, spec)?;
         let mut next = self.clone();
         let nodes = next.frontier.append(&header.leaf_bytes());
         next.hash = checked.hash();
@@ -233,8 +272,8 @@ impl ChainTip {
         Ok((next, nodes))
     }
 
-    fn check_proof_kind(&self, proof: &Proof, spec: &CheckedSpec) -> Result<Work, HeaderError> {
-        match (&spec.spec().proof, proof) {
+    fn check_proof_kind(&self, header: &Header, spec: &CheckedSpec) -> Result<Work, HeaderError> {
+        match (&spec.spec().proof, &header.proof) {
             (ProofSpec::Work { .. }, Proof::Work { bits, .. }) => {
                 let target = self.next_target(spec).unwrap_or(Target::from_be_bytes([0; 32]));
                 if target.to_bits() == *bits {
@@ -247,6 +286,15 @@ impl ChainTip {
                 })
             }
             (ProofSpec::Authority, Proof::Authority { .. }) => Ok(Work::ONE),
+            (ProofSpec::Stake, Proof::Stake { slot, .. }) => {
+                let interval = spec.spec().block_interval_ms;
+                let (of_time, last) = (slot_at(header.timestamp, interval), self.last_slot(interval));
+                if *slot != of_time || *slot <= last {
+                    let found = *slot;
+                    return Err(HeaderError::Slot { found, of_time, last });
+                }
+                Ok(Work::ONE)
+            }
             (spec_proof, proof) => Err(HeaderError::Proof {
                 found: proof_name(proof).to_owned(),
                 expected: spec_proof.name().to_owned(),
@@ -299,7 +347,7 @@ impl ConnectedBlock {
     }
 }
 
-/// Connects a block to its parent: the rules BLK-10 to BLK-17.
+/// Connects a block to its parent: the rules BLK-10 to BLK-20.
 ///
 /// `view` shows the state after the parent, `state_hash` is its hash, `now` this machine's time.
 ///
@@ -314,7 +362,8 @@ pub fn connect_block<V: StateView>(
 ) -> Result<ConnectedBlock, ConnectError<V::Error>> {
     let (tip, nodes) = tip.extend(block.checked_header(), spec)?;
     let header = block.header();
-    check_not_ahead(header.timestamp, now)?;
+    check_not_ahead(header.timestamp, now, spec.spec())?;
+    let output = check_draw(header, spec.id(), view)?;
     let mut executor = Executor::new(view, spec.spec(), header.height, state_hash);
     executor
         .read_ahead(block.transactions())
@@ -325,7 +374,9 @@ pub fn connect_block<V: StateView>(
             .apply(transaction, place)
             .map_err(|error| ConnectError::Transaction { index, error })?;
     }
-    let delta = executor.finish(header.producer).map_err(ConnectError::Producer)?;
+    let delta = executor
+        .finish(header.producer, output.as_ref())
+        .map_err(ConnectError::Producer)?;
     let expected = delta.digest();
     if header.state_digest != expected {
         return Err(ConnectError::StateDigest {
@@ -341,11 +392,56 @@ pub fn connect_block<V: StateView>(
     })
 }
 
-fn check_not_ahead<E>(found: Timestamp, now: Timestamp) -> Result<(), ConnectError<E>> {
+fn check_not_ahead<E>(found: Timestamp, now: Timestamp, spec: &ChainSpec) -> Result<(), ConnectError<E>> {
+    let allowed_ms = match spec.proof {
+        ProofSpec::Stake => allowed_ahead_ms(spec.block_interval_ms),
+        ProofSpec::Work { .. } | ProofSpec::Authority => MAX_FUTURE_MS,
+    };
     match found.get().checked_sub(now.get()) {
-        Some(ahead_ms) if ahead_ms > MAX_FUTURE_MS => Err(ConnectError::NotYet { found, ahead_ms }),
+        Some(ahead_ms) if ahead_ms > allowed_ms => Err(ConnectError::NotYet {
+            found,
+            ahead_ms,
+            allowed_ms,
+        }),
         _ => Ok(()),
     }
+}
+
+/// BLK-19 and BLK-20; the VRF output of a block of stake.
+fn check_draw<V: StateView>(
+    header: &Header,
+    chain: ChainId,
+    view: &V,
+) -> Result<Option<Output>, ConnectError<V::Error>> {
+    let Proof::Stake {
+        key, slot, vrf_proof, ..
+    } = &header.proof
+    else {
+        return Ok(None);
+    };
+    let Some(draw) = current_draw(view).map_err(ConnectError::Read)? else {
+        return Ok(None);
+    };
+    if let Some(expected) = draw.producer(*slot).filter(|drawn| *drawn != header.producer) {
+        return Err(ConnectError::NotDrawn {
+            slot: *slot,
+            found: header.producer,
+            expected,
+        });
+    }
+    let output = vrf::verify(key, &draw.input(&chain, *slot), vrf_proof).map_err(ConnectError::Vrf)?;
+    Ok(Some(output))
+}
+
+/// What the producer of the next block is drawn from; `None` on chains of other proofs.
+///
+/// # Errors
+/// Where the state cannot be read.
+pub fn current_draw<V: StateView>(view: &V) -> Result<Option<Draw>, V::Error> {
+    Ok(match view.get(&StateKey::Draw(Turn::Current))? {
+        Some(StateValue::Draw(draw)) => Some(draw),
+        _ => None,
+    })
 }
 
 /// A block that lacks only its proof.
@@ -392,7 +488,11 @@ pub fn build_block<V: StateView>(
             Err(_) => {}
         }
     }
-    let delta = executor.finish(producer)?;
+    let output = match &proof {
+        Proof::Stake { vrf_proof, .. } => vrf::output_of(vrf_proof),
+        Proof::Genesis | Proof::Work { .. } | Proof::Authority { .. } => None,
+    };
+    let delta = executor.finish(producer, output.as_ref())?;
     let ids: Vec<TxId> = transactions.iter().map(CheckedTransaction::id).collect();
     let header = Header {
         chain: spec.id(),

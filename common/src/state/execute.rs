@@ -1,4 +1,4 @@
-//! How transactions change the state: the rules STA-1 to STA-9.
+//! How transactions change the state: the rules STA-1 to STA-10.
 //!
 //! A transaction is applied wholly or not at all, so a block builder can leave out those that do not fit.
 //! "Not yet" (a nonce that is still to come) is an error of its own, because such a transaction may wait.
@@ -7,12 +7,14 @@ use super::{
     Account, Change, EmptyState, LatticeHash, RecordState, Release, StateDelta, StateKey, StateValue,
     StateView,
 };
-use crate::chain_spec::ChainSpec;
-use crate::codec::BoundedVec;
+use crate::chain_spec::{ChainSpec, ProofSpec};
+use crate::codec::{BoundedVec, encode};
 use crate::hash::{Digest, sha256};
 use crate::keys::Address;
 use crate::quantity::{Amount, Height, Nonce};
+use crate::stake::{Draw, MAX_STAKERS, Stakes, Turn, ends_epoch, first_seed, next_seed, with_stake};
 use crate::transaction::{CheckedTransaction, Payload, RecordKey, Role};
+use crate::vrf::Output;
 use std::collections::BTreeMap;
 
 /// Why a transaction cannot be applied to a state.
@@ -87,6 +89,9 @@ pub enum ApplyError<E> {
     /// STA-9: a transfer goes to another address than the sender's.
     #[error("STA-9: a transfer to the sender's own address")]
     OwnAddress,
+    /// STA-10: on a chain of stake, at most 256 addresses have stake at a time.
+    #[error("STA-10: {MAX_STAKERS} addresses have stake already, no more are allowed")]
+    Stakers,
     /// The state cannot be read, or holds an entry of the wrong kind: nothing is known of the transaction.
     #[error("the state cannot be read")]
     Read(E),
@@ -217,11 +222,16 @@ impl<'a, V: StateView> Executor<'a, V> {
         self.record_of.get(index).copied().flatten()
     }
 
-    /// Pays the producer, and gives all changes with the state's new hash.
+    /// Pays the producer, and gives all changes with the state's new hash. On a chain of stake the block's VRF output goes
+    /// into the seed.
     ///
     /// # Errors
     /// STA-3 where the producer lacks the role `mine`, STA-5, or where the state cannot be read.
-    pub fn finish(mut self, producer: Address) -> Result<StateDelta, ApplyError<V::Error>> {
+    pub fn finish(
+        mut self,
+        producer: Address,
+        output: Option<&Output>,
+    ) -> Result<StateDelta, ApplyError<V::Error>> {
         self.need_role(producer, Role::Mine)?;
         let reward = self.spec.reward_at(self.height);
         if reward > Amount::ZERO {
@@ -231,7 +241,43 @@ impl<'a, V: StateView> Executor<'a, V> {
             writes.push((StateKey::Account(producer), Some(StateValue::Account(account))));
             self.write(writes)?;
         }
+        if let Some(output) = output {
+            self.turn_beacon(output)?;
+        }
         Ok(self.into_delta())
+    }
+
+    /// The seed with this block; at an epoch's end, the next draw.
+    fn turn_beacon(&mut self, output: &Output) -> Result<(), ApplyError<V::Error>> {
+        let Some(StateValue::Seed(seed)) = self.get(&StateKey::Seed)? else {
+            return Ok(());
+        };
+        let seed = next_seed(&seed, output);
+        let mut writes = vec![(StateKey::Seed, Some(StateValue::Seed(seed)))];
+        if ends_epoch(self.height) {
+            let next = self.get(&StateKey::Draw(Turn::Next))?;
+            let stakes = self.stakers()?;
+            let after = StateValue::Draw(Draw { seed, stakes });
+            writes.push((StateKey::Draw(Turn::Current), next));
+            writes.push((StateKey::Draw(Turn::Next), Some(after)));
+        }
+        self.write(writes)
+    }
+
+    fn stakers(&self) -> Result<Stakes, ApplyError<V::Error>> {
+        Ok(match self.get(&StateKey::Stakers)? {
+            Some(StateValue::Stakes(stakes)) => stakes,
+            _ => Stakes::default(),
+        })
+    }
+
+    /// Who has stake, where a sender's has changed; on other chains nobody keeps a list.
+    fn stakers_with(&self, sender: Address, stake: Amount) -> Result<Writes, ApplyError<V::Error>> {
+        if self.spec.proof != ProofSpec::Stake {
+            return Ok(Vec::new());
+        }
+        let stakes = with_stake(&self.stakers()?, sender, stake).ok_or(ApplyError::Stakers)?;
+        Ok(vec![(StateKey::Stakers, Some(StateValue::Stakes(stakes)))])
     }
 
     fn into_delta(self) -> StateDelta {
@@ -277,9 +323,12 @@ impl<'a, V: StateView> Executor<'a, V> {
             Payload::Stake { amount } => {
                 spend(account, sender, *amount)?;
                 account.stake = add(account.stake, *amount)?;
-                Ok(Vec::new())
+                self.stakers_with(sender, account.stake)
             }
-            Payload::Unstake { amount } => self.unstake(account, sender, *amount).map(|()| Vec::new()),
+            Payload::Unstake { amount } => {
+                self.unstake(account, sender, *amount)?;
+                self.stakers_with(sender, account.stake)
+            }
             Payload::Grant { address, role } => {
                 self.need_role(sender, Role::Admin)?;
                 self.set_role(*address, *role, true)
@@ -447,6 +496,19 @@ pub(crate) fn genesis_state(spec: &ChainSpec) -> StateDelta {
     }
     if supply > 0 {
         entries.insert(StateKey::Supply, StateValue::Amount(Amount::new(supply)));
+    }
+    if spec.proof == ProofSpec::Stake {
+        let seed = first_seed(&encode(spec));
+        let stakes = Stakes::new(spec.stakes.as_slice().to_vec()).unwrap_or_default();
+        let draw = Draw {
+            seed,
+            stakes: stakes.clone(),
+        };
+        entries.insert(StateKey::Stakers, StateValue::Stakes(stakes));
+        entries.insert(StateKey::Seed, StateValue::Seed(seed));
+        for turn in [Turn::Current, Turn::Next] {
+            entries.insert(StateKey::Draw(turn), StateValue::Draw(draw.clone()));
+        }
     }
     let hash_before = LatticeHash::default();
     let mut executor = Executor::new(&EmptyState, spec, Height::ZERO, &hash_before);

@@ -11,11 +11,11 @@ use std::sync::Arc;
 impl World {
     /// A process of the coordinator's that is down starts on what the disk has.
     pub(super) fn start_coordinator(&mut self, number: usize) -> Result<(), String> {
-        let (database, left_out) = (self.folder.path().join("db"), self.options.left_out());
+        let (database, options) = (self.folder.path().join("db"), self.options);
         let Some(place) = self.coordinators.get_mut(number).filter(|place| place.is_none()) else {
             return Ok(());
         };
-        let service = start_service(database, left_out)?;
+        let service = start_service(database, &options)?;
         let now = Timestamp::new(BEGINNING.saturating_add(self.now));
         service.begin(now).map_err(|error| error.to_string())?;
         *place = Some(service);

@@ -11,6 +11,7 @@ use block_chain_common::agreement::SafetyRule;
 use block_chain_common::block::{
     Block, ChainTip, CheckedBlock, CheckedHeader, ConnectError, ConnectedBlock, connect_block,
 };
+use block_chain_common::chain_spec::ProofSpec;
 use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::Header;
@@ -18,6 +19,7 @@ use block_chain_common::history::{Frontier, HistoryError};
 use block_chain_common::keys::PublicKey;
 use block_chain_common::limits::{MAX_FUTURE_MS, MEDIAN_TIME_BLOCKS};
 use block_chain_common::quantity::{Height, Timestamp};
+use block_chain_common::stake::allowed_ahead_ms;
 use block_chain_common::state::ApplyError;
 use block_chain_common::transaction::CheckedTransaction;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -226,7 +228,7 @@ impl Machine {
         let ahead = header.header().timestamp.get().saturating_sub(now.get());
         let is_below = header.header().height.get() < self.agreement.committed_size();
         if (is_below && self.agreement.keeps(SafetyRule::Lock))
-            || ahead > MAX_FUTURE_MS
+            || ahead > self.allowed_ahead_ms()
             || self.tree.is_full()
         {
             return Ok(Ok(false));
@@ -245,6 +247,15 @@ impl Machine {
                 Ok(Ok(true))
             }
             Err(error) => Ok(Err(error.to_string())),
+        }
+    }
+
+    /// How far ahead of this machine's clock a block's time may be (BLK-15).
+    fn allowed_ahead_ms(&self) -> u64 {
+        let spec = self.spec.spec();
+        match spec.proof {
+            ProofSpec::Stake => allowed_ahead_ms(spec.block_interval_ms),
+            ProofSpec::Work { .. } | ProofSpec::Authority => MAX_FUTURE_MS,
         }
     }
 
@@ -399,7 +410,8 @@ impl Machine {
                 error: ApplyError::Read(error),
                 ..
             }
-            | ConnectError::Producer(ApplyError::Read(error)) => Err(error),
+            | ConnectError::Producer(ApplyError::Read(error))
+            | ConnectError::Read(error) => Err(error),
             broken => {
                 let source = self.tree.nodes.get(&hash).and_then(|node| node.source);
                 if let Some(peer) = source {

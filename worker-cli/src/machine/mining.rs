@@ -1,6 +1,7 @@
 //! Making blocks: on demand, and by the leader on chains with an interval when something waits.
 
 use super::chain::{Body, Node};
+use super::slots::Turn;
 use super::{ChainRead, Effect, Machine, Mined, Output, Token};
 use crate::storage::StorageError;
 use block_chain_common::block::{BlockTemplate, CheckedBlock, build_block};
@@ -9,6 +10,7 @@ use block_chain_common::hash::BlockHash;
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::keys::Signature;
 use block_chain_common::quantity::Timestamp;
+use block_chain_common::stake::Draw;
 use block_chain_common::state::ApplyError;
 use block_chain_common::transaction::CheckedTransaction;
 
@@ -36,8 +38,12 @@ pub(super) struct AnnouncedBlock {
 
 #[derive(Debug, Default)]
 pub(super) struct Mining {
-    waiters: Vec<Token>,
+    pub(super) waiters: Vec<Token>,
     search: Option<BlockTemplate>,
+    /// On a chain of stake, the last slot in which this worker may have made a block: it makes none in it again.
+    pub(super) last_slot: Option<u64>,
+    /// The draw that the next block's producer comes from, as of this head.
+    pub(super) draw: Option<(BlockHash, Draw)>,
     /// A block of its own that is not the head yet, and the block before it.
     found: Option<(BlockHash, Mined)>,
 }
@@ -176,15 +182,13 @@ impl Machine {
         if !wanted || self.mining.search.is_some() {
             return Ok(());
         }
-        let Some(proof) = self.empty_proof() else {
-            if !self.mining.waiters.is_empty() {
-                let refusal = "only the leader makes blocks on a chain of authority".to_owned();
-                out.effects.push(Effect::Mined(
-                    std::mem::take(&mut self.mining.waiters),
-                    Err(refusal),
-                ));
+        let proof = match self.empty_proof(read, now)? {
+            Turn::Now(proof) => *proof,
+            Turn::Wait => return Ok(()),
+            Turn::Never(reason) => {
+                self.give_up_mining(&reason, out);
+                return Ok(());
             }
-            return Ok(());
         };
         let producer = self.me.address();
         let candidates = self.mempool.candidates();
@@ -211,10 +215,13 @@ impl Machine {
     fn begin(&mut self, mut template: BlockTemplate, out: &mut Output) {
         self.mempool
             .drop_refused(&std::mem::take(&mut template.refused), &mut out.writes);
-        if matches!(template.header.proof, Proof::Authority { .. }) {
-            let signed = self.key.sign(&template.header.signing_bytes());
-            if let Proof::Authority { signature, .. } = &mut template.header.proof {
-                *signature = signed;
+        let signing = template.header.signing_bytes();
+        if let Proof::Authority { signature, .. } | Proof::Stake { signature, .. } =
+            &mut template.header.proof
+        {
+            *signature = self.key.sign(&signing);
+            if let Proof::Stake { slot, .. } = &template.header.proof {
+                self.mining.last_slot = Some(*slot);
             }
             self.add_own_block(template.header, template.transactions, (0, 0), out);
             return;
@@ -223,32 +230,39 @@ impl Machine {
         self.mining.search = Some(template);
     }
 
-    /// The proof that the search fills in; `None` where this worker may not make a block now.
-    fn empty_proof(&self) -> Option<Proof> {
-        match self.spec.spec().proof {
+    /// The proof that a search or a signature completes, where this worker may make a block now.
+    fn empty_proof<R: ChainRead>(&mut self, read: &R, now: Timestamp) -> Result<Turn, StorageError> {
+        let proof = match self.spec.spec().proof {
             ProofSpec::Work { .. } => {
-                let bits = self.tip.next_target(&self.spec)?.to_bits();
-                Some(Proof::Work { bits, nonce: 0 })
+                let target = self.tip.next_target(&self.spec);
+                target.map(|target| Proof::Work {
+                    bits: target.to_bits(),
+                    nonce: 0,
+                })
             }
             ProofSpec::Authority => {
-                let term = self.agreement.leading(&self.me)?;
-                Some(Proof::Authority {
+                let term = self.agreement.leading(&self.me);
+                term.map(|term| Proof::Authority {
                     key: self.me,
                     term,
                     signature: Signature::from_bytes([0; 64]),
                 })
             }
-            ProofSpec::Stake => None,
-        }
+            ProofSpec::Stake => return self.turn(read, now),
+        };
+        let refusal = || Turn::Never("only the leader makes blocks on a chain of authority".to_owned());
+        Ok(proof.map_or_else(refusal, |proof| Turn::Now(Box::new(proof))))
     }
 
-    /// Whether the leader is to make a block by itself: something waits, and the interval has passed.
+    /// Whether a block is to be made without anybody asking: something waits, and the interval has passed. The leader makes
+    /// it; on a chain of stake, whoever is drawn.
     fn is_due(&self, now: Timestamp) -> bool {
         let interval = self.spec.spec().block_interval_ms;
         let last = self.tip.times.last().copied().unwrap_or_default();
+        let by_draw = self.spec.spec().proof == ProofSpec::Stake;
+        let is_time = || now.get() >= last.get().saturating_add(interval);
         interval > 0
             && self.mempool.count() > 0
-            && self.agreement.leading(&self.me).is_some()
-            && now.get() >= last.get().saturating_add(interval)
+            && (by_draw || (self.agreement.leading(&self.me).is_some() && is_time()))
     }
 }

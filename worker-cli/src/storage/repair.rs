@@ -32,6 +32,9 @@ impl StateDifference {
             Ok(StateKey::Grant(address, role)) => format!("role {role} of {address}"),
             Ok(StateKey::Holders(role)) => format!("count of those with role {role}"),
             Ok(StateKey::Supply) => "supply".to_owned(),
+            Ok(StateKey::Stakers) => "list of those with stake".to_owned(),
+            Ok(StateKey::Seed) => "seed".to_owned(),
+            Ok(StateKey::Draw(_)) => "draw of producers".to_owned(),
             Err(_) => format!("entry {}", hex::encode(&self.name)),
         };
         match self.right {
