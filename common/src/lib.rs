@@ -10,6 +10,7 @@ pub mod chain_spec;
 pub mod checkpoint;
 pub mod codec;
 pub mod coordinator_api;
+pub mod double_block;
 pub mod evidence;
 pub mod finality;
 pub mod hash;

@@ -35,6 +35,7 @@ use block_chain_common::agreement::SafetyRule;
 use block_chain_common::block::{BlockTemplate, ChainTip, CheckedBlock, CheckedHeader};
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::coordinator_api::{ChainView, CheckpointView, CommitRequest};
+use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::evidence::Evidence;
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::keys::{Address, PublicKey, SecretKey};
@@ -114,6 +115,8 @@ pub enum Effect {
     FinalTo(u64),
     /// Two checkpoints contradict each other: keep both, agree to nothing more, and say so.
     Evidence(Box<Evidence>),
+    /// A producer has made two blocks for one slot: keep both, and say so.
+    DoubleBlock(Box<DoubleBlock>),
 }
 
 /// Whether a submitted transaction was new.
@@ -268,6 +271,9 @@ impl Machine {
             Event::Continue => {}
         }
         self.advance(read, now, &mut out)?;
+        let doubles = std::mem::take(&mut self.mining.doubles).into_iter();
+        out.effects
+            .extend(doubles.map(|double| Effect::DoubleBlock(Box::new(double))));
         Ok(out)
     }
 

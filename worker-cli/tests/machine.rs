@@ -1,6 +1,7 @@
 #![expect(
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test: its modules are its own"
 )]
 //! Several machines with real stores and a real coordinator's rules, on a network and a clock that the test holds.
@@ -9,12 +10,13 @@
 
 mod world;
 
-use block_chain_common::block::{Block, CheckedBlock};
+use block_chain_common::block::{Block, CheckedBlock, CheckedHeader};
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::codec::BoundedBytes;
+use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::evidence::{Evidence, Statement, Verdict};
 use block_chain_common::hash::{BlockHash, Digest, Root};
-use block_chain_common::header::Proof;
+use block_chain_common::header::{Header, Proof};
 use block_chain_common::keys::{PublicKey, SecretKey};
 use block_chain_common::peer_message::Message;
 use block_chain_common::quantity::{Height, Term, Timestamp};
@@ -491,4 +493,81 @@ fn a_clock_that_is_set_back_does_not_stop_the_periodic_pull() {
     assert!(!pulls(9_400_000));
     assert!(pulls(9_401_000));
     assert!(!pulls(9_402_000) && pulls(9_403_000));
+}
+
+/// Another block of the same producer for the same slot.
+fn doubled(world: &World, node: usize) -> Header {
+    let store = &world.nodes[node].store;
+    let (_, hash) = store.head();
+    let mut header = store.header(&hash).unwrap().unwrap().header;
+    header.timestamp = Timestamp::new(header.timestamp.get() + 1);
+    let signing = header.signing_bytes();
+    if let Proof::Stake { signature, .. } = &mut header.proof {
+        *signature = world.nodes[node].key.sign(&signing);
+    }
+    header
+}
+
+#[test]
+fn on_a_chain_of_stake_the_drawn_make_blocks_and_two_for_one_slot_are_kept() {
+    // Keys 1 and 2 have stake, node 2 has none.
+    let mut world = World::of_stake(3, &[(1, 30), (2, 70)]);
+    world.submit(2, 50, 0..5);
+    world.settle();
+    world.assert_agreed();
+    assert!(
+        world.head(0).0 >= 1,
+        "what waits is in a block that nobody asked for"
+    );
+    let makers: BTreeSet<usize> = (0..10_u64)
+        .map(|nonce| {
+            world.submit(2, 51, nonce..nonce + 1);
+            world.settle();
+            let (_, hash) = world.nodes[0].store.head();
+            let producer = world.nodes[0]
+                .store
+                .header(&hash)
+                .unwrap()
+                .unwrap()
+                .header
+                .producer;
+            (0..3)
+                .find(|node| world.nodes[*node].key.public_key().address() == producer)
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(makers, BTreeSet::from([0, 1]));
+    world.assert_agreed();
+    // Who has no stake is told so, and waits for nothing.
+    world.step(2, Event::Mine(7));
+    world.settle();
+    assert!(
+        world.nodes[2].not_mined[0].contains("no stake"),
+        "{:?}",
+        world.nodes[2].not_mined
+    );
+    // Two blocks for one slot: the second is not taken, and both are kept as evidence.
+    let (_, hash) = world.nodes[0].store.head();
+    let producer = world.nodes[0]
+        .store
+        .header(&hash)
+        .unwrap()
+        .unwrap()
+        .header
+        .producer;
+    let maker = (0..2)
+        .find(|node| world.nodes[*node].key.public_key().address() == producer)
+        .unwrap();
+    let second = CheckedHeader::check(doubled(&world, maker), world.spec.id()).unwrap();
+    let from = world.nodes[maker].key.public_key();
+    let effects = world.step_alone(2, Event::Headers(from, vec![second]));
+    let double = effects.iter().find_map(|effect| match effect {
+        Effect::DoubleBlock(double) => Some(double),
+        _ => None,
+    });
+    assert_eq!(double.unwrap().producer(), from);
+    assert_eq!(
+        DoubleBlock::parse(&double.unwrap().to_text()).as_ref(),
+        Ok(&**double.unwrap())
+    );
 }

@@ -176,6 +176,13 @@ impl World {
                         evidence.reason
                     ));
                 }
+                Effect::DoubleBlock(double) => {
+                    return Err(format!(
+                        "node {number} meets two blocks of {} for slot {}",
+                        double.producer(),
+                        double.slot()
+                    ));
+                }
                 Effect::Head(height, hash) => self.tell(|| format!("node {number} is at {height} {hash}")),
                 Effect::CommittedTo(size) => {
                     self.tell(|| format!("node {number} knows {size} committed"));

@@ -4,6 +4,7 @@ use super::types::{BlockView, Status, TransactionJson};
 use crate::machine::ChainRead;
 use crate::node::{NodeHandle, RequestError};
 use block_chain_common::chain_spec::CheckedSpec;
+use block_chain_common::double_block::made_for;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::quantity::{Amount, Height};
@@ -74,6 +75,7 @@ pub fn block_header_view(header: Header, hash: BlockHash, (status, reward): (Sta
         timestamp: header.timestamp,
         nonce,
         bits,
+        slot: made_for(&header).map(|(_, slot)| slot),
         producer: header.producer,
         reward,
         status,

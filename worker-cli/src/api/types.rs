@@ -143,10 +143,25 @@ pub struct NodeStatus {
     pub clock_offset_ms: Option<i64>,
     /// The search for a block, while there is one.
     pub mining: Option<Mining>,
+    /// This worker's slots, on a chain of stake.
+    pub slots: Option<Slots>,
     /// Why the head is not final, where it is not.
     pub waiting: Option<Waiting>,
     /// Why this worker agrees to nothing more, where that is so, and the file with the evidence.
     pub stopped: Option<Stopped>,
+}
+
+/// When a worker may make blocks on a chain of stake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Slots {
+    /// A slot's length, in milliseconds.
+    pub slot_ms: u64,
+    /// Whether it may be drawn in this epoch.
+    pub is_drawn: bool,
+    /// Its share of the stake that counts in this epoch, in millionths; where nobody has any, everybody may make blocks.
+    pub share_ppm: u64,
+    /// When its next slot begins, as far as this epoch's draw tells: none within 10,000 slots is a very small share.
+    pub next: Option<Timestamp>,
 }
 
 /// The coordinator has contradicted itself: this worker agrees to nothing more.

@@ -1,6 +1,6 @@
 //! `mine_block` and `get_chain`.
 
-use crate::api::types::{BlockView, MineRequest, Mined, NodeStatus, Status};
+use crate::api::types::{BlockView, MineRequest, Mined, NodeStatus, Slots, Status};
 use crate::client::{ClientError, NodeClient};
 use crate::output::{self, Format, facts, list};
 use serde::Serialize as _;
@@ -15,6 +15,7 @@ const PAGE: usize = 100;
 const MAX_LINE_BYTES: usize = 64 * 1_048_576;
 
 pub(super) async fn mine(node: &NodeClient, wait_ms: u64, format: Format) -> anyhow::Result<ExitCode> {
+    tell_slot(node).await?;
     let watched = tokio::spawn(watch(node.clone()));
     let mined: Result<Mined, ClientError> = node
         .post(
@@ -52,6 +53,27 @@ pub(super) async fn mine(node: &NodeClient, wait_ms: u64, format: Format) -> any
         ),
     ]))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// On a chain of stake, how long the wait for this worker's slot is.
+async fn tell_slot(node: &NodeClient) -> Result<(), ClientError> {
+    let now: NodeStatus = node.get("/v1/status", &[]).await?;
+    if let Some(slots) = now.slots {
+        output::note(&next_slot(&slots));
+    }
+    Ok(())
+}
+
+/// When a worker's next slot comes, in words.
+pub(super) fn next_slot(slots: &Slots) -> String {
+    match slots.next {
+        Some(next) => {
+            let wait = next.get().saturating_sub(crate::node::now().get());
+            format!("this worker's next slot begins in {}", output::duration(wait))
+        }
+        None if slots.is_drawn => "this worker has no slot among the next 10,000".to_owned(),
+        None => "this worker has no stake in this epoch: stake --amount N gives it some".to_owned(),
+    }
 }
 
 /// Shows the search's progress until it is told to end.

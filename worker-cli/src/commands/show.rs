@@ -1,6 +1,6 @@
 //! The commands that only show.
 
-use super::chain::status as state;
+use super::chain::{next_slot, status as state};
 use crate::api::types::{
     LeaderView, MempoolView, NodeStatus, PeersView, RecordView, TransactionJson, TransactionView,
 };
@@ -109,6 +109,16 @@ pub(super) async fn status(node: &NodeClient, format: Format) -> Done {
     }
     if let Some(complaint) = now.clock_offset_ms.and_then(clock::complaint) {
         rows.push(("clock", complaint));
+    }
+    if let Some(slots) = &now.slots {
+        let share = slots.share_ppm;
+        let drawn = format!(
+            "drawn for {}.{:02} % of slots; ",
+            share / 10_000,
+            share % 10_000 / 100
+        );
+        let drawn = if slots.is_drawn { drawn } else { String::new() };
+        rows.push(("stake", format!("{drawn}{}", next_slot(slots))));
     }
     rows.extend(not_agreed(&now));
     output::line(&facts(&rows))?;

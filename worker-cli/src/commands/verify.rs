@@ -10,6 +10,7 @@ use crate::client::NodeClient;
 use crate::identity::{CHAIN_KEYS, WorkerFile};
 use crate::output::{self, Format, facts};
 use block_chain_common::chain_keys::{ChainKeys, MAX_KEYS_BYTES};
+use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::evidence::{Evidence, MAX_EVIDENCE_BYTES};
 use block_chain_common::quantity::Timestamp;
 use block_chain_common::receipt::{
@@ -104,6 +105,9 @@ pub(super) fn run(
     let known = known(global, told)?;
     if Evidence::is_begun_by(&text) {
         return evidence::judge(file, &text, known.keys.as_ref(), format);
+    }
+    if DoubleBlock::is_begun_by(&text) {
+        return evidence::judge_double(file, &text, format);
     }
     let started = Instant::now();
     let receipt = Receipt::parse(&text).map_err(|error| not_proven(file, &error))?;

@@ -227,7 +227,8 @@ impl Machine {
         }
         let ahead = header.header().timestamp.get().saturating_sub(now.get());
         let is_below = header.header().height.get() < self.agreement.committed_size();
-        if (is_below && self.agreement.keeps(SafetyRule::Lock))
+        if self.is_one_too_many(header.header())
+            || (is_below && self.agreement.keeps(SafetyRule::Lock))
             || ahead > self.allowed_ahead_ms()
             || self.tree.is_full()
         {

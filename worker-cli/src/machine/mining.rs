@@ -6,13 +6,15 @@ use super::{ChainRead, Effect, Machine, Mined, Output, Token};
 use crate::storage::StorageError;
 use block_chain_common::block::{BlockTemplate, CheckedBlock, build_block};
 use block_chain_common::chain_spec::ProofSpec;
+use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::{Header, Proof};
-use block_chain_common::keys::Signature;
+use block_chain_common::keys::{PublicKey, Signature};
 use block_chain_common::quantity::Timestamp;
 use block_chain_common::stake::Draw;
 use block_chain_common::state::ApplyError;
 use block_chain_common::transaction::CheckedTransaction;
+use std::collections::BTreeMap;
 
 /// Users who may wait for a block at a time.
 const MAX_WAITERS: usize = 1_024;
@@ -42,6 +44,10 @@ pub(super) struct Mining {
     search: Option<BlockTemplate>,
     /// On a chain of stake, the last slot in which this worker may have made a block: it makes none in it again.
     pub(super) last_slot: Option<u64>,
+    /// Blocks of stake that came lately.
+    pub(super) seen: BTreeMap<(u64, PublicKey), Header>,
+    /// Two blocks of a producer for one slot, not told yet.
+    pub(super) doubles: Vec<DoubleBlock>,
     /// The draw that the next block's producer comes from, as of this head.
     pub(super) draw: Option<(BlockHash, Draw)>,
     /// A block of its own that is not the head yet, and the block before it.
@@ -112,6 +118,7 @@ impl Machine {
                     attempts,
                 };
                 self.mining.found = Some((block.header().previous, mined));
+                self.is_one_too_many(block.header());
                 let header = block.checked_header().clone();
                 self.tree.insert(Node {
                     header,

@@ -3,11 +3,15 @@
 use super::{ChainRead, Machine};
 use crate::storage::StorageError;
 use block_chain_common::block::current_draw;
-use block_chain_common::header::Proof;
+use block_chain_common::double_block::{DoubleBlock, made_for};
+use block_chain_common::header::{Header, Proof};
 use block_chain_common::keys::Signature;
 use block_chain_common::quantity::Timestamp;
 use block_chain_common::stake::{decided_at, slot_at};
 use block_chain_common::vrf;
+
+/// Blocks of stake that are remembered by their slots and producers: some minutes of the shortest slots.
+const MAX_SEEN: usize = 1_024;
 
 /// What a worker may do in the slot that it is.
 pub(super) enum Turn {
@@ -20,6 +24,29 @@ pub(super) enum Turn {
 }
 
 impl Machine {
+    /// Whether a block is one too many of its producer for its slot. Of two, the one that came first counts here, until the
+    /// other is committed; both are kept.
+    pub(super) fn is_one_too_many(&mut self, header: &Header) -> bool {
+        let Some((producer, slot)) = made_for(header) else {
+            return false;
+        };
+        let seen = &mut self.mining.seen;
+        let Some(first) = seen.get(&(slot, producer)) else {
+            if seen.len() >= MAX_SEEN {
+                seen.pop_first();
+            }
+            seen.insert((slot, producer), header.clone());
+            return false;
+        };
+        match DoubleBlock::check(first.clone(), header.clone()) {
+            Ok(double) => {
+                self.mining.doubles.push(double);
+                self.agreement.required_block().is_none()
+            }
+            Err(_) => false,
+        }
+    }
+
     /// The proof of a block that this worker may make now.
     pub(super) fn turn<R: ChainRead>(&mut self, read: &R, now: Timestamp) -> Result<Turn, StorageError> {
         let interval = self.spec.spec().block_interval_ms;

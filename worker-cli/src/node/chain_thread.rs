@@ -11,6 +11,7 @@ use crate::miner::{Puzzle, Search};
 use crate::net::Network;
 use crate::storage::StorageError;
 use block_chain_common::block::BlockTemplate;
+use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::evidence::Evidence;
 use block_chain_common::header::Proof;
 use block_chain_common::quantity::Height;
@@ -235,6 +236,7 @@ impl Running {
             Effect::CommittedTo(size) => self.event(NodeEvent::Committed { size }),
             Effect::FinalTo(size) => self.event(NodeEvent::Final { size }),
             Effect::Evidence(evidence) => self.keep_evidence(&evidence),
+            Effect::DoubleBlock(double) => self.keep_double_block(&double),
         }
     }
 
@@ -251,6 +253,21 @@ impl Running {
         }
         let status = &self.thread.shared.status;
         status.write().unwrap_or_else(PoisonError::into_inner).stopped = Some(Stopped::by(evidence, &path));
+    }
+
+    /// In a file for each producer and slot: a producer can fill a disk with none of them, since its next stake is the price.
+    fn keep_double_block(&self, double: &DoubleBlock) {
+        let (producer, slot) = (double.producer(), double.slot());
+        let name: String = producer.to_string().chars().take(16).collect();
+        let path = self
+            .thread
+            .shared
+            .data_dir
+            .join(format!("double-{slot}-{name}.txt"));
+        tracing::warn!(%producer, slot, file = %path.display(), "a producer has made two blocks for one slot; verify judges the file");
+        if let Err(error) = write_private(&path, double.to_text().as_bytes()) {
+            tracing::error!(%error, "the evidence of two blocks for one slot cannot be kept");
+        }
     }
 
     fn submitted(

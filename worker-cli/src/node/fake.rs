@@ -292,6 +292,7 @@ fn status(spec: &CheckedSpec, store: &Store, key: &SecretKey) -> NodeStatus {
         syncing: None,
         clock_offset_ms: None,
         mining: None,
+        slots: None,
         waiting: None,
         stopped: None,
     }

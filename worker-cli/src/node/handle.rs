@@ -483,6 +483,7 @@ pub(crate) fn first_status(store: &Store, spec: &CheckedSpec, key: &SecretKey) -
         syncing: None,
         clock_offset_ms: None,
         mining: None,
+        slots: None,
         waiting: None,
         stopped: None,
     }

@@ -1,13 +1,14 @@
 //! The network, clock and coordinator of the machines' tests.
 
 use block_chain_common::block::{CheckedBlock, CheckedHeader};
-use block_chain_common::chain_spec::{CheckedSpec, ProofSpec};
+use block_chain_common::chain_spec::{Allocation, ChainSpec, CheckedSpec, ProofSpec};
+use block_chain_common::codec::BoundedVec;
 use block_chain_common::coordinator_api::{
     API_VERSION, CosignRequest, Heartbeat, RegisterRequest, registration_bytes,
 };
 use block_chain_common::evidence::Evidence;
 use block_chain_common::keys::{PublicKey, SecretKey};
-use block_chain_common::quantity::{Height, Nonce, Term, Timestamp};
+use block_chain_common::quantity::{Amount, Height, Nonce, Term, Timestamp};
 use block_chain_common::transaction::{
     CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, check_transactions,
 };
@@ -77,18 +78,38 @@ fn machine(
 impl World {
     /// A chain on which any nonce proves the work.
     pub fn new(nodes: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = block_chain_server::store::Store::open_sqlite(&dir.path().join("db")).unwrap();
-        let seed = hex::encode(COORDINATOR);
-        let kept = store.transaction::<_, StoreError>(|tx| tx.add_setting("coordinator_key", &seed));
-        kept.unwrap();
-        let service = Service::start(store, Settings::default(), Join::Open, |spec| {
+        Self::with(nodes, |spec| {
             spec.proof = ProofSpec::Work {
                 initial_bits: Target::from_leading_zero_bits(0).to_bits(),
             };
             spec.block_interval_ms = 0;
         })
-        .unwrap();
+    }
+
+    /// A chain of stake with slots of a second; keys are made of a byte.
+    pub fn of_stake(nodes: usize, stakes: &[(u8, u64)]) -> Self {
+        Self::with(nodes, |spec| {
+            spec.proof = ProofSpec::Stake;
+            spec.block_interval_ms = 1_000;
+            let mut all: Vec<_> = stakes
+                .iter()
+                .map(|(seed, amount)| Allocation {
+                    address: SecretKey::from_seed(&[*seed; 32]).public_key().address(),
+                    amount: Amount::new(*amount),
+                })
+                .collect();
+            all.sort_by_key(|stake| stake.address);
+            spec.stakes = BoundedVec::new(all).unwrap();
+        })
+    }
+
+    fn with(nodes: usize, adjust: impl Fn(&mut ChainSpec)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = block_chain_server::store::Store::open_sqlite(&dir.path().join("db")).unwrap();
+        let seed = hex::encode(COORDINATOR);
+        let kept = store.transaction::<_, StoreError>(|tx| tx.add_setting("coordinator_key", &seed));
+        kept.unwrap();
+        let service = Service::start(store, Settings::default(), Join::Open, adjust).unwrap();
         let spec = stored_spec(&service.chain("main").unwrap())
             .unwrap()
             .check()
@@ -292,6 +313,7 @@ impl World {
                 let answer = reachable.then(|| cosign(&self.nodes[node]));
                 self.step(node, Event::Cosigned(answer));
             }
+            Effect::DoubleBlock(double) => panic!("{double:?}"),
             Effect::Evidence(evidence) => self.nodes[node].evidence = Some(*evidence),
             Effect::StopSearch | Effect::Head(..) | Effect::CommittedTo(_) | Effect::FinalTo(_) => {}
         }

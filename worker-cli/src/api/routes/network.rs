@@ -6,12 +6,21 @@ use crate::api::body::Body;
 use crate::api::error::ApiError;
 use crate::api::types::{
     CheckProgress, CheckReport, CheckRequest, Disconnected, DumpRequest, DumpStatus, DumpStopped, LeaderView,
-    NodeStatus, PeerView, PeersView, Stopping,
+    NodeStatus, PeerView, PeersView, Slots, Stopping,
 };
 use crate::machine::ChainRead as _;
+use crate::node::{NodeHandle, now};
+use crate::storage::StorageError;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, get, post};
+use block_chain_common::block::current_draw;
+use block_chain_common::keys::Address;
+use block_chain_common::quantity::Timestamp;
+use block_chain_common::stake::{slot_at, slot_start};
 use utoipa_actix_web::service_config::ServiceConfig;
+
+/// Slots that are looked at for a worker's next one.
+const MAX_SLOTS: u64 = 10_000;
 
 pub(super) fn configure(config: &mut ServiceConfig<'_>) {
     config
@@ -43,7 +52,40 @@ pub(in crate::api) fn full_status(state: &ApiState) -> NodeStatus {
     if let Ok(Some(stored)) = state.node.store().header(&status.head) {
         status.head_time = stored.header.timestamp;
     }
+    status.slots = slots(&state.node, now()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the draw of producers cannot be read");
+        None
+    });
     status
+}
+
+/// A worker's slots from `now` on, on a chain of stake.
+fn slots(node: &NodeHandle, now: Timestamp) -> Result<Option<Slots>, StorageError> {
+    let slot_ms = node.spec().spec().block_interval_ms;
+    let Some(draw) = current_draw(&node.store().snapshot())? else {
+        return Ok(None);
+    };
+    let me = node.secret_key().public_key().address();
+    let stakes = draw.stakes.as_slice();
+    let sum = |of: Option<&Address>| -> u128 {
+        let counted = stakes
+            .iter()
+            .filter(|stake| of.is_none_or(|of| stake.address == *of));
+        counted.map(|stake| u128::from(stake.amount.get())).sum()
+    };
+    let share = sum(Some(&me)).saturating_mul(1_000_000).checked_div(sum(None));
+    let first = slot_at(now, slot_ms).saturating_add(1);
+    let is_mine = |slot: &u64| draw.producer(*slot).is_none_or(|producer| producer == me);
+    let is_drawn = draw.includes(&me);
+    let next = (first..first.saturating_add(MAX_SLOTS)).find(|slot| is_drawn && is_mine(slot));
+    Ok(Some(Slots {
+        slot_ms,
+        is_drawn,
+        share_ppm: share
+            .and_then(|share| u64::try_from(share).ok())
+            .unwrap_or(1_000_000),
+        next: next.map(|slot| slot_start(slot, slot_ms)),
+    }))
 }
 
 /// Who leads, in which term, since when

@@ -91,6 +91,8 @@ pub struct BlockView {
     pub nonce: u64,
     /// The work's target in compact form; 0 where its proof has none.
     pub bits: u32,
+    /// The slot, on a chain of stake.
+    pub slot: Option<u64>,
     /// Who made it.
     pub producer: Address,
     /// What it pays its producer, in new units.

@@ -1,7 +1,8 @@
-//! `verify` of a file in which a coordinator contradicts itself.
+//! `verify` of a file in which a coordinator contradicts itself, or a producer has made two blocks for one slot.
 
 use crate::commands::Refusal;
 use crate::output::{self, Format, facts};
+use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::evidence::{Evidence, Verdict};
 use block_chain_common::receipt::TrustedKeys;
 use serde_json::json;
@@ -67,5 +68,37 @@ pub(super) fn judge(
         "the key stands in the file: compare it with the coordinator's, or give --keys FILE"
     };
     output::note(keys);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn judge_double(file: &Path, text: &str, format: Format) -> anyhow::Result<ExitCode> {
+    let double = DoubleBlock::parse(text).map_err(|error| {
+        let hint = "it proves nothing against the producer";
+        Refusal::failed(format!("{}: {error}", file.display()), Some(hint))
+    })?;
+    let [first, second] = double.blocks();
+    if format == Format::Json {
+        output::json(&json!({
+            "double_block": true,
+            "chain_id": double.chain(),
+            "producer_key": double.producer(),
+            "producer": double.producer().address(),
+            "slot": double.slot(),
+            "first": first,
+            "second": second,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::line(&facts(&[
+        (
+            "verdict",
+            "the producer has signed two blocks for one slot".to_owned(),
+        ),
+        ("chain", double.chain().to_string()),
+        ("producer", double.producer().address().to_string()),
+        ("slot", double.slot().to_string()),
+        ("first block", first.to_string()),
+        ("second block", second.to_string()),
+    ]))?;
     Ok(ExitCode::SUCCESS)
 }
