@@ -4,6 +4,11 @@
 //! signatures (RFC 8032). Points are taken in their one canonical encoding, and keys of small order are refused
 //! (`validate_key`), so that no key has two outputs.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "points and scalars are of a group: nothing overflows"
+)]
+
 use crate::keys::{PublicKey, SecretKey};
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::{Scalar, clamp_integer};
@@ -47,8 +52,9 @@ pub enum VrfError {
 pub fn prove(key: &SecretKey, input: &[u8]) -> ([u8; PROOF_BYTES], Output) {
     let hashed = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(*key.seed())));
     let (mut low, mut high) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
-    low.copy_from_slice(&hashed[..32]);
-    high.copy_from_slice(&hashed[32..]);
+    let (first, second) = hashed.split_at(32);
+    low.copy_from_slice(first);
+    high.copy_from_slice(second);
     let secret = Zeroizing::new(Scalar::from_bytes_mod_order(clamp_integer(*low)));
     let public = key.public_key();
     let base = encode_to_curve(&public, input);

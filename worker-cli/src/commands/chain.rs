@@ -32,26 +32,30 @@ pub(super) async fn mine(node: &NodeClient, wait_ms: u64, format: Format) -> any
         return Ok(ExitCode::SUCCESS);
     }
     let block = &mined.block;
-    output::line(&facts(&[
+    let mut rows = vec![
         ("block", block.index.to_string()),
         ("hash", block.hash.to_string()),
         (
             "transactions",
             output::grouped(u64::try_from(block.transactions.len()).unwrap_or(u64::MAX)),
         ),
-        ("nonce", block.nonce.to_string()),
         ("producer", block.producer.to_string()),
+        ("reward", output::grouped(block.reward.get())),
         ("state", status(block.status).to_owned()),
-        ("found in", output::duration(mined.elapsed_ms)),
-        (
-            "tried",
-            format!(
-                "{} nonces, {} a second",
-                output::grouped(mined.attempts),
-                output::grouped(mined.hash_rate)
-            ),
-        ),
-    ]))?;
+    ];
+    if let Some(slot) = block.slot {
+        rows.push(("slot", slot.to_string()));
+    }
+    // Blocks that were signed, not searched for, took no attempts.
+    if mined.attempts > 0 {
+        let (attempts, rate) = (output::grouped(mined.attempts), output::grouped(mined.hash_rate));
+        rows.extend([
+            ("nonce", block.nonce.to_string()),
+            ("found in", output::duration(mined.elapsed_ms)),
+            ("tried", format!("{attempts} nonces, {rate} a second")),
+        ]);
+    }
+    output::line(&facts(&rows))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -35,3 +35,8 @@ fn tell(script: &str) {
 fn wallets_deposits_and_transfers() {
     tell("wallets.sh");
 }
+
+#[test]
+fn a_chain_of_stake() {
+    tell("stake.sh");
+}
