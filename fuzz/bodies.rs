@@ -7,6 +7,7 @@ use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::codec::{Format, decode, encode};
+use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::evidence::Evidence;
 use block_chain_common::hash::ChainId;
 use block_chain_common::header::Header;
@@ -21,7 +22,7 @@ use block_chain_common::transaction::Transaction;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target; `fuzz/fuzz_targets/` has one file for each name.
-pub(crate) const TARGETS: [Target; 12] = [
+pub(crate) const TARGETS: [Target; 13] = [
     ("transaction", format::<Transaction>),
     ("header", format::<Header>),
     ("block", format::<Block>),
@@ -32,6 +33,7 @@ pub(crate) const TARGETS: [Target; 12] = [
     ("receipt", receipt),
     ("chain_keys", chain_keys),
     ("address", address),
+    ("double_block", double_block),
     ("evidence", evidence),
     ("recovery", recovery),
 ];
@@ -92,6 +94,15 @@ pub(crate) fn address(bytes: &[u8]) {
     };
     if let Ok(address) = text.parse::<Address>() {
         assert_eq!(address.to_string(), text.to_lowercase());
+    }
+}
+
+/// Two blocks for one slot that are read are written the same.
+pub(crate) fn double_block(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(double) = DoubleBlock::parse(text)
+    {
+        assert_eq!(double.to_text(), text);
     }
 }
 

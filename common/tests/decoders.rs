@@ -18,9 +18,11 @@ use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::checkpoint::{Checkpoint, witness_name};
 use block_chain_common::codec::encode;
+use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::evidence::Evidence;
 use block_chain_common::hash::{BlockHash, ChainId, Root};
-use block_chain_common::keys::SecretKey;
+use block_chain_common::header::Proof;
+use block_chain_common::keys::{SecretKey, Signature};
 use block_chain_common::merkle::TransactionProof;
 use block_chain_common::peer_message::Message;
 use block_chain_common::quantity::{Amount, Height, Nonce, Term, Timestamp};
@@ -90,12 +92,37 @@ fn seeds() -> BTreeMap<&'static str, Vec<u8>> {
         ("receipt", receipt.to_text().into_bytes()),
         ("chain_keys", keys.to_text().into_bytes()),
         ("address", key.public_key().address().to_string().into_bytes()),
+        ("double_block", double_block().to_text().into_bytes()),
         ("evidence", include_bytes!("vectors/evidence_later").to_vec()),
         (
             "recovery",
             recovery().sign(&key).unwrap().to_string().into_bytes(),
         ),
     ])
+}
+
+/// Two blocks of key 1 for slot 7.
+fn double_block() -> DoubleBlock {
+    let key = SecretKey::from_seed(&[1; 32]);
+    let made = |time: u64| {
+        let genesis = ChainSpec::default_for("main", key.public_key().address())
+            .check()
+            .unwrap();
+        let mut header = genesis.genesis().header.clone();
+        header.timestamp = Timestamp::new(time);
+        header.proof = Proof::Stake {
+            key: key.public_key(),
+            slot: 7,
+            vrf_proof: [0; 80],
+            signature: Signature::from_bytes([0; 64]),
+        };
+        let signing = header.signing_bytes();
+        if let Proof::Stake { signature, .. } = &mut header.proof {
+            *signature = key.sign(&signing);
+        }
+        header
+    };
+    DoubleBlock::check(made(1), made(2)).unwrap()
 }
 
 fn recovery() -> Recovery {
@@ -119,6 +146,7 @@ fn every_seed_is_well_formed() {
     assert!(decode::<Acknowledgement>(&seeds["acknowledgement"]).is_ok());
     assert!(Receipt::parse(std::str::from_utf8(&seeds["receipt"]).unwrap()).is_ok());
     assert!(ChainKeys::parse(std::str::from_utf8(&seeds["chain_keys"]).unwrap()).is_ok());
+    assert!(DoubleBlock::parse(std::str::from_utf8(&seeds["double_block"]).unwrap()).is_ok());
     assert!(Evidence::parse(std::str::from_utf8(&seeds["evidence"]).unwrap()).is_ok());
     let (statement, key) = (
         std::str::from_utf8(&seeds["recovery"]).unwrap(),
