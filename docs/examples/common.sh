@@ -69,3 +69,13 @@ comes_to() {
   done
   fail "the $3 of $2 is $found, not $4"
 }
+
+# let_issue NAME ADDRESS: the coordinator's keeper lets an address make money; waits until it may.
+let_issue() {
+  block-chain-server grant --data-dir "$place/server" --to "$2" --role issue
+  for _ in $(seq 300); do
+    worker "$1" roles "$2" | grep -q issue && return
+    sleep 0.1
+  done
+  fail "$2 may not issue"
+}

@@ -9,11 +9,7 @@ a=$(worker a --json wallet list | field address)
 b=$(worker b --json wallet list | field address)
 
 say "money for two of them"
-block-chain-server grant --data-dir "$place/server" --to "$a" --role issue
-for _ in $(seq 300); do
-  worker a roles "$a" | grep -q issue && break
-  sleep 0.1
-done
+let_issue a "$a"
 worker a deposit --to "$a" --amount 3000
 worker a deposit --to "$b" --amount 1000
 comes_to b "$b" confirmed 1000

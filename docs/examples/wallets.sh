@@ -17,11 +17,7 @@ refused "no wallet" worker b balance "+49 170 1234567"
 say "only who may issue can make money: the coordinator's keeper says who"
 issuer=$(worker c --json wallet list | field address)
 refused "lacks the role issue" worker c deposit --to "$ada" --amount 100
-block-chain-server grant --data-dir "$place/server" --to "$issuer" --role issue
-for _ in $(seq 300); do
-  worker c roles "$issuer" | grep -q issue && break
-  sleep 0.1
-done
+let_issue c "$issuer"
 worker c deposit --to "$ada" --amount 100
 comes_to a "$ada" confirmed 100
 

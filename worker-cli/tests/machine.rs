@@ -316,6 +316,24 @@ fn two_checkpoints_that_contradict_each_other_stop_a_worker_for_good() {
     }
 }
 
+/// A node hears from another that the coordinator's key has committed the whole chain of a third.
+fn hears_that_is_committed(world: &mut World, node: usize, whose: usize, from: usize) {
+    let store = &world.nodes[whose].store;
+    let (height, block) = store.head();
+    let size = height.get() + 1;
+    let checkpoint = Checkpoint {
+        chain: world.spec.id(),
+        size,
+        root: load_frontier(store, size).unwrap().root(),
+        term: Term::new(1),
+        block,
+    };
+    let note = checkpoint.sign(&world.coordinator_key()).unwrap().to_string();
+    let message = Message::Checkpoint(BoundedBytes::new(note.into_bytes()).unwrap());
+    let from = world.nodes[from].key.public_key();
+    world.step(node, Event::Message(from, message));
+}
+
 /// Two workers on branches of their own, one and two blocks long, each committed by the coordinator's key.
 fn split() -> World {
     let mut world = World::new(2);
@@ -325,21 +343,9 @@ fn split() -> World {
     world.mine(1);
     world.mine(1);
     for node in 0..2 {
+        hears_that_is_committed(&mut world, node, node, 1 - node);
         let store = &world.nodes[node].store;
-        let (height, block) = store.head();
-        let size = height.get() + 1;
-        let checkpoint = Checkpoint {
-            chain: world.spec.id(),
-            size,
-            root: load_frontier(store, size).unwrap().root(),
-            term: Term::new(1),
-            block,
-        };
-        let note = checkpoint.sign(&world.coordinator_key()).unwrap().to_string();
-        let message = Message::Checkpoint(BoundedBytes::new(note.into_bytes()).unwrap());
-        let from = world.nodes[1 - node].key.public_key();
-        world.step(node, Event::Message(from, message));
-        assert_eq!(world.nodes[node].store.committed().unwrap().size, size);
+        assert_eq!(store.committed().unwrap().size, store.head().0.get() + 1);
     }
     world
 }
@@ -378,19 +384,8 @@ fn a_block_on_a_branch_that_lost_does_not_stop_its_miner() {
     world.mine(0);
     world.mine(1);
     // Node 0 hears that the other's block is committed before it has it, and is asked for one more of its own.
-    let store = &world.nodes[1].store;
-    let (height, block) = store.head();
-    let checkpoint = Checkpoint {
-        chain: world.spec.id(),
-        size: height.get() + 1,
-        root: load_frontier(store, 2).unwrap().root(),
-        term: Term::new(1),
-        block,
-    };
-    let note = checkpoint.sign(&world.coordinator_key()).unwrap().to_string();
-    let message = Message::Checkpoint(BoundedBytes::new(note.into_bytes()).unwrap());
-    let from = world.nodes[1].key.public_key();
-    world.step(0, Event::Message(from, message));
+    let (height, block) = world.nodes[1].store.head();
+    hears_that_is_committed(&mut world, 0, 1, 1);
     world.step(0, Event::Mine(7));
     world.cut.clear();
     world.settle();

@@ -13,7 +13,7 @@ use block_chain_common::codec::{BoundedBytes, encode};
 use block_chain_common::coordinator_api::{ChainView, CheckpointView, CommitRequest};
 use block_chain_common::evidence::{Evidence, Statement};
 use block_chain_common::hash::{BlockHash, ChainId, Root};
-use block_chain_common::history::{HistoryError, prove_consistency};
+use block_chain_common::history::prove_consistency;
 use block_chain_common::keys::PublicKey;
 use block_chain_common::note::SignedNote;
 use block_chain_common::quantity::{Height, Term, Timestamp};
@@ -466,10 +466,7 @@ impl Machine {
             return Ok(());
         }
         proposal.commit_at = later(now, RETRY_MS * 5);
-        let proof = prove_consistency(old_size, size, read).map_err(|error| match error {
-            HistoryError::Read(error) => error,
-            other => StorageError::damaged(other.to_string()),
-        })?;
+        let proof = prove_consistency(old_size, size, read)?;
         let acknowledgements = proposal
             .acknowledgements
             .values()

@@ -15,7 +15,7 @@ use block_chain_common::chain_spec::ProofSpec;
 use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::Header;
-use block_chain_common::history::{Frontier, HistoryError};
+use block_chain_common::history::Frontier;
 use block_chain_common::keys::PublicKey;
 use block_chain_common::limits::{MAX_FUTURE_MS, MEDIAN_TIME_BLOCKS};
 use block_chain_common::quantity::{Height, Timestamp};
@@ -177,10 +177,7 @@ pub fn tip_at<R: ChainRead>(read: &R, hash: &BlockHash) -> Result<Option<ChainTi
 /// # Errors
 /// Where a node is missing or cannot be read.
 pub fn load_frontier<R: ChainRead>(read: &R, size: u64) -> Result<Frontier, StorageError> {
-    Frontier::load(size, read).map_err(|error| match error {
-        HistoryError::Read(error) => error,
-        other => StorageError::damaged(other.to_string()),
-    })
+    Ok(Frontier::load(size, read)?)
 }
 
 fn header_at<R: ChainRead>(read: &R, height: Height) -> Result<Header, StorageError> {

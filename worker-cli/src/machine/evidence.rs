@@ -8,7 +8,7 @@ use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::codec::BoundedBytes;
 use block_chain_common::evidence::{CoveredHeader, Evidence, Statement, Verdict};
 use block_chain_common::hash::Root;
-use block_chain_common::history::{HistoryError, prove_inclusion};
+use block_chain_common::history::prove_inclusion;
 use block_chain_common::keys::PublicKey;
 use block_chain_common::note::SignedNote;
 use block_chain_common::quantity::Height;
@@ -70,10 +70,7 @@ impl Machine {
         let covers = newest.checkpoint.size;
         let header = read.header(&hash)?;
         let header = header.ok_or_else(|| StorageError::damaged(format!("block {index} has no header")))?;
-        let proof = prove_inclusion(index, covers, read).map_err(|error| match error {
-            HistoryError::Read(error) => error,
-            other => StorageError::damaged(other.to_string()),
-        })?;
+        let proof = prove_inclusion(index, covers, read)?;
         let header = CoveredHeader {
             header: header.header,
             proof: proof.into_iter().map(Root::from_bytes).collect(),

@@ -44,8 +44,8 @@ pub(super) struct Link {
     /// Whether the worker has left. Held during a heartbeat, so that none can arrive after the leaving and undo it.
     pub(super) left: Arc<Mutex<bool>>,
     pub(super) liveness: Arc<Liveness>,
-    /// Held while what the coordinator has signed is put on the chain.
-    pub(super) carrying: Arc<Mutex<()>>,
+    /// Held while what the coordinator has signed is put on the chain; why it was not, the last time.
+    pub(super) carrying: Arc<Mutex<String>>,
 }
 
 impl Link {
@@ -198,7 +198,7 @@ impl Link {
     /// Puts what the coordinator has signed on the chain, where the chain and what waits lack it.
     async fn carry_orders(self, there: u64) {
         let node = NodeHandle(Arc::clone(&self.shared));
-        let Ok(_one_at_a_time) = self.carrying.try_lock() else {
+        let Ok(mut told) = self.carrying.try_lock() else {
             return;
         };
         let carried = async {
@@ -221,9 +221,19 @@ impl Link {
             }
             Ok(())
         };
-        if let Err(error) = carried.await {
-            tracing::warn!(%error, "what the coordinator has signed cannot be put on the chain");
+        // It is tried with every heartbeat, and said once.
+        let failed = carried
+            .await
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        if !failed.is_empty() && *told != failed {
+            tracing::warn!(
+                error = failed,
+                "what the coordinator has signed cannot be put on the chain"
+            );
         }
+        *told = failed;
     }
 
     /// Keeps the chain's keys where `verify` finds them without a node.

@@ -1,6 +1,6 @@
 //! What concerns an address: where its value moved or its roles changed; and who holds which role.
 
-use super::read::key_history_key;
+use super::read::{key_history_key, place_in};
 use super::{StorageError, Store, db_error, decode};
 use crate::machine::Place;
 use block_chain_common::header::Header;
@@ -86,14 +86,7 @@ impl Store {
                 let name = guard
                     .key()
                     .map_err(|error| db_error("read", &self.inner.dir, &error))?;
-                let numbers = name.get(32..40).zip(name.get(40..44));
-                let place = numbers.and_then(|(height, index)| {
-                    Some(Place {
-                        height: Height::new(u64::from_be_bytes(height.try_into().ok()?)),
-                        index: u32::from_be_bytes(index.try_into().ok()?),
-                    })
-                });
-                place.ok_or_else(|| StorageError::damaged("an entry of the history of accounts"))
+                place_in(&name, "an entry of the history of accounts")
             });
         places.collect()
     }

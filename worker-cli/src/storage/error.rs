@@ -1,6 +1,7 @@
 //! Why the store cannot be opened, read or written.
 
 use block_chain_common::hash::ChainId;
+use block_chain_common::history::HistoryError;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -116,5 +117,14 @@ pub(super) fn db_error(doing: &'static str, path: &Path, error: &fjall::Error) -
         }
         fjall::Error::Poisoned => StorageError::Poisoned,
         other => StorageError::damaged(format!("cannot {doing} {}: {other:?}", path.display())),
+    }
+}
+
+impl From<HistoryError<Self>> for StorageError {
+    fn from(error: HistoryError<Self>) -> Self {
+        match error {
+            HistoryError::Read(error) => error,
+            other => Self::damaged(other.to_string()),
+        }
     }
 }

@@ -207,17 +207,7 @@ impl Store {
                 let name = guard
                     .key()
                     .map_err(|error| db_error("read", &self.inner.dir, &error))?;
-                let place = name
-                    .get(32..40)
-                    .zip(name.get(40..44))
-                    .and_then(|(height, index)| {
-                        let height = Height::new(u64::from_be_bytes(height.try_into().ok()?));
-                        Some(Place {
-                            height,
-                            index: u32::from_be_bytes(index.try_into().ok()?),
-                        })
-                    });
-                place.ok_or_else(|| StorageError::damaged("an entry of the key history"))
+                place_in(&name, "an entry of the key history")
             });
         std::iter::once(Ok(current)).chain(earlier).take(limit).collect()
     }
@@ -330,6 +320,18 @@ pub(super) fn key_history_key(digest: &[u8; 32], place: Place) -> [u8; 44] {
     key[32..40].copy_from_slice(&place.height.to_key());
     key[40..].copy_from_slice(&place.index.to_be_bytes());
     key
+}
+
+/// The place at the end of such a name.
+pub(super) fn place_in(name: &[u8], what: &str) -> Result<Place, StorageError> {
+    let numbers = name.get(32..40).zip(name.get(40..44));
+    let place = numbers.and_then(|(height, index)| {
+        Some(Place {
+            height: Height::new(u64::from_be_bytes(height.try_into().ok()?)),
+            index: u32::from_be_bytes(index.try_into().ok()?),
+        })
+    });
+    place.ok_or_else(|| StorageError::damaged(what))
 }
 
 pub(super) fn history_key(place: NodePlace) -> [u8; 9] {
