@@ -7,7 +7,7 @@ SOAK_SECONDS ?= 600
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test sim soak lint bench deps install dockerup dockerdown dockertest
+.PHONY: help build demo test sim soak lint bench deps install packages deb dockerup dockerdown dockertest
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -18,7 +18,7 @@ build: ## the two programs, in target/release
 demo: build ## a coordinator, three workers, real records, a chain, a proof, a SQL copy; ARGS=--keep leaves it running
 	$(BIN)/block-chain-worker demo $(ARGS)
 
-deps: ## what the tests need beyond Rust: PostgreSQL, psql, openssl
+deps: ## what the tests need beyond Rust: PostgreSQL, a browser, strace
 	@scripts/install-test-deps
 
 test: deps lint build ## format, lints, every test, the demo from outside, the documentation
@@ -40,9 +40,26 @@ lint: ## format, clippy with warnings denied, licences and sources
 bench: build ## the figures of docs/BENCHMARKS.md
 	$(CARGO) bench --locked --workspace
 
-install: build ## both programs into PREFIX/bin (/usr/local)
-	install -d $(DESTDIR)$(PREFIX)/bin
+install: build packages ## both programs, their manual and completions into PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 755 $(BIN)/block-chain-server $(BIN)/block-chain-worker $(DESTDIR)$(PREFIX)/bin
+	install -m 644 target/packages/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	for program in block-chain-server block-chain-worker; do \
+	  install -m 644 target/packages/$$program.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$program; \
+	  install -m 644 target/packages/$$program.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$program; \
+	  install -m 644 target/packages/$$program.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$program.fish; \
+	done
+
+packages: build ## manual pages and completions, in target/packages
+	mkdir -p target/packages/man
+	for program in block-chain-server block-chain-worker; do \
+	  $(BIN)/$$program man target/packages/man; \
+	  for shell in bash zsh fish; do $(BIN)/$$program completions $$shell > target/packages/$$program.$$shell || exit 1; done; \
+	done
+
+deb: packages ## Debian packages of both programs, in target/debian (needs cargo-deb)
+	for package in block_chain_server block_chain_worker; do $(CARGO) deb --no-build --no-strip -p $$package || exit 1; done
 
 dockerup: ## the coordinator, PostgreSQL and three workers in containers
 	@scripts/compose up --build --detach

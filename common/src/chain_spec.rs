@@ -15,6 +15,7 @@ use crate::transaction::Role;
 use crate::work::{Target, TargetError};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How blocks of a chain are proven.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -46,7 +47,7 @@ impl ProofSpec {
 }
 
 /// An address and an amount it starts with.
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, ToSchema)]
 pub struct Allocation {
     /// Who.
     pub address: Address,
@@ -55,7 +56,7 @@ pub struct Allocation {
 }
 
 /// A role that an address starts with.
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, ToSchema)]
 pub struct Grant {
     /// Who.
     pub address: Address,
@@ -64,7 +65,7 @@ pub struct Grant {
 }
 
 /// Where a forked chain begins.
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize, ToSchema)]
 pub struct Parent {
     /// The chain forked from.
     pub chain: ChainId,
@@ -72,7 +73,7 @@ pub struct Parent {
     pub height: Height,
     /// That block's hash.
     pub block: BlockHash,
-    /// That block's state digest, which the fork's genesis has too.
+    /// The digest of the state that the fork begins with: see [`crate::fork`].
     pub state_digest: Digest,
 }
 
@@ -142,8 +143,8 @@ pub enum SpecError {
         /// How many first stakes.
         stakes: usize,
     },
-    /// SPEC-7: forks are not made by this version.
-    #[error("SPEC-7: this version cannot make forks")]
+    /// SPEC-7: a fork has its parent's state, so its spec gives nobody anything.
+    #[error("SPEC-7: a fork has its parent's state, and its spec gives no roles, balances or stakes")]
     Fork,
 }
 
@@ -153,7 +154,25 @@ pub struct CheckedSpec {
     spec: ChainSpec,
     id: ChainId,
     genesis: Block,
-    state: StateDelta,
+    state: GenesisState,
+}
+
+/// The state that a chain begins with.
+#[derive(Debug, Clone)]
+enum GenesisState {
+    /// The spec has it all.
+    Given(StateDelta),
+    /// The parent of a fork has it; its digest.
+    Inherited(Digest),
+}
+
+impl GenesisState {
+    fn digest(&self) -> Digest {
+        match self {
+            Self::Given(delta) => delta.digest(),
+            Self::Inherited(digest) => *digest,
+        }
+    }
 }
 
 impl ChainSpec {
@@ -193,12 +212,8 @@ impl ChainSpec {
         }
     }
 
-    /// Checks the rules and makes the genesis block.
-    ///
-    /// # Errors
-    /// The first rule of SPEC-1 to SPEC-7 that does not hold.
-    pub fn check(self) -> Result<CheckedSpec, SpecError> {
-        check_name(&self.name)?;
+    /// SPEC-2 and SPEC-6.
+    fn check_proof(&self) -> Result<(), SpecError> {
         match self.proof {
             ProofSpec::Work { initial_bits } => {
                 Target::from_bits(initial_bits)?;
@@ -211,10 +226,23 @@ impl ChainSpec {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Checks the rules and makes the genesis block.
+    ///
+    /// # Errors
+    /// The first rule of SPEC-1 to SPEC-7 that does not hold.
+    pub fn check(self) -> Result<CheckedSpec, SpecError> {
+        check_name(&self.name)?;
+        self.check_proof()?;
         if self.decimals > 18 {
             return Err(SpecError::Decimals { found: self.decimals });
         }
-        if self.parent.is_some() {
+        let gives = !self.grants.as_slice().is_empty()
+            || !self.balances.as_slice().is_empty()
+            || !self.stakes.as_slice().is_empty();
+        if self.parent.is_some() && gives {
             return Err(SpecError::Fork);
         }
         let sorted_roles = self.open_roles.as_slice().is_sorted_by(|a, b| a < b);
@@ -239,7 +267,10 @@ impl ChainSpec {
         if !sorted || total.is_none() || amounts().any(|amount| amount == Amount::ZERO) {
             return Err(SpecError::Allocation);
         }
-        let state = genesis_state(&self);
+        let state = match &self.parent {
+            None => GenesisState::Given(genesis_state(&self)),
+            Some(parent) => GenesisState::Inherited(parent.state_digest),
+        };
         let header = Header {
             chain: ChainId::ZERO,
             height: Height::ZERO,
@@ -285,9 +316,13 @@ impl CheckedSpec {
         &self.genesis
     }
 
-    /// The state that the chain begins with, as a change from nothing.
+    /// The state that the chain begins with, as a change from nothing; `None` for a fork, which has its parent's: see
+    /// [`crate::fork`].
     #[must_use]
-    pub const fn genesis_state(&self) -> &StateDelta {
-        &self.state
+    pub const fn genesis_state(&self) -> Option<&StateDelta> {
+        match &self.state {
+            GenesisState::Given(delta) => Some(delta),
+            GenesisState::Inherited(_) => None,
+        }
     }
 }

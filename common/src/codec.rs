@@ -116,6 +116,13 @@ pub fn decode<T: Format>(bytes: &[u8]) -> Result<T, DecodeError> {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BoundedBytes<const MIN: usize, const MAX: usize>(Vec<u8>);
 
+impl<const MAX: usize> Default for BoundedBytes<0, MAX> {
+    /// No bytes.
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
 /// A length outside its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found} bytes, {min} to {max} are allowed")]

@@ -6,9 +6,11 @@
 //! | `POST /v1/challenges` | – → [`Challenge`] |
 //! | `POST /v1/workers` | [`RegisterRequest`] → [`Registration`] |
 //! | `POST /v1/workers/{worker_id}/heartbeat` | [`Heartbeat`] → [`ChainView`] |
+//! | `POST /v1/workers/{worker_id}/heartbeats` | [`Heartbeats`] → [`Heard`]: of several chains at once |
 //! | `POST /v1/workers/{worker_id}/leave` | [`LeaveRequest`] → [`Left`] |
 //! | `POST /v1/workers/{worker_id}/claim` | [`Claim`] → [`ClaimTaken`] |
-//! | `GET /v1/chains` · `GET /v1/chains/{name}` | – → `Vec<`[`ChainInfo`]`>` · [`ChainInfo`] |
+//! | `POST /v1/chains` | [`CreateChain`] → [`ChainInfo`] |
+//! | `GET /v1/chains` · `GET /v1/chains/{name}` | – → `Vec<`[`ChainSummary`]`>` · [`ChainInfo`] |
 //! | `GET /v1/chains/{name}/view` | – → [`ChainView`] |
 //! | `POST /v1/chains/{name}/checkpoints` | [`CommitRequest`] → [`CommitAnswer`] |
 //! | `GET /v1/chains/{name}/checkpoints?from=SIZE&limit=N` | – → [`CheckpointPage`] |
@@ -16,11 +18,11 @@
 //! | `POST /v1/chains/{name}/cosignatures` | [`CosignRequest`] → [`CheckpointView`] |
 //! | `GET /v1/events` | – → server-sent events, each [`Event`] |
 //!
-//! Heartbeats, claims, leaving, commits and cosignatures carry `Authorization: Bearer <the worker's token>`.
+//! Heartbeats, claims, leaving, new chains, commits and cosignatures carry `Authorization: Bearer <the worker's token>`.
 //! Every error is [`ApiError`] with a fitting HTTP status.
 
 use crate::hash::{BlockHash, ChainId, Root};
-use crate::keys::{PublicKey, Signature};
+use crate::keys::{Address, PublicKey, Signature};
 use crate::quantity::{Height, Term, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -119,6 +121,34 @@ pub struct ChainInfo {
     pub coordinator_key: PublicKey,
 }
 
+/// A chain in the list of all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChainSummary {
+    /// Its name.
+    #[schema(example = "main")]
+    pub name: String,
+    /// Its id.
+    pub id: ChainId,
+    /// How its blocks are proven: `work`, `stake` or `authority`.
+    #[schema(example = "work")]
+    pub proof: String,
+    /// The interval between its blocks that is aimed at, in milliseconds; 0: only on demand.
+    pub block_interval_ms: u64,
+    /// The chain that it was forked from, where it is a fork.
+    #[serde(default)]
+    pub parent: Option<ChainId>,
+    /// Its workers.
+    pub members: usize,
+    /// Those of them that were heard within their lease.
+    pub alive: usize,
+    /// The term now; 0 before the first election.
+    pub term: Term,
+    /// How many of its blocks are committed.
+    pub committed_size: u64,
+    /// How many of its blocks are final.
+    pub final_size: u64,
+}
+
 /// A worker of a chain, for its peers and for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Member {
@@ -145,6 +175,9 @@ pub struct Member {
     /// Whether it counts in the quorum; one that has joined lately counts once it holds what is committed.
     #[serde(default = "yes")]
     pub counts: bool,
+    /// The version of its program, where it says so.
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
 const fn yes() -> bool {
@@ -177,6 +210,44 @@ pub struct Heartbeat {
     /// Whether it stops now: it gives its lease back, so that another leads at once.
     #[serde(default)]
     pub stepping_down: bool,
+    /// How many of the coordinator's own transactions are on its chain: see [`Orders`].
+    #[serde(default)]
+    pub orders: u64,
+    /// The version of its program.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+/// A worker says that it lives on several chains: one request, and one transaction of the coordinator's database.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Heartbeats {
+    /// Of each chain.
+    #[schema(max_items = 64)]
+    pub beats: Vec<Heartbeat>,
+}
+
+/// What the coordinator says of each chain, in the order of the beats.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Heard {
+    /// Of each chain.
+    pub chains: Vec<ChainHeard>,
+}
+
+/// What the coordinator says of one chain.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChainHeard {
+    /// The chain's network now.
+    View(ChainView),
+    /// Why this worker is not heard on this chain; the others are.
+    Refused(ApiError),
+}
+
+/// A worker makes a chain.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CreateChain {
+    /// The encoded [`crate::chain_spec::ChainSpec`], in hex.
+    pub spec: String,
 }
 
 /// Who leads a chain.
@@ -234,7 +305,57 @@ pub struct ChainView {
     /// How many transactions the coordinator itself has signed for the chain: see [`Orders`].
     #[serde(default)]
     pub orders: u64,
+    /// Forks of the chain that the operator has asked for, and that its leader makes.
+    #[serde(default)]
+    pub forks: Vec<ForkWish>,
 }
+
+/// A fork that the operator has asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkWish {
+    /// Its name.
+    #[schema(example = "audit")]
+    pub name: String,
+    /// The final block whose state it begins with.
+    pub at: Height,
+}
+
+/// What a leader tells of blocks that it had committed, for the coordinator's page of figures alone.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CommitFigures {
+    /// The chain's name.
+    #[schema(example = "main")]
+    pub chain: String,
+    /// Blocks that were committed before.
+    pub old_size: u64,
+    /// Blocks that are committed now.
+    pub size: u64,
+    /// Transactions in the new ones.
+    pub transactions: u64,
+    /// Their encoded bytes.
+    pub bytes: u64,
+    /// Attempts that the new blocks' proofs of work stand for, on average; 0 on other chains.
+    pub work: f64,
+    /// On a chain of stake, who is drawn with which share, the largest first.
+    #[schema(max_items = 16)]
+    pub shares: Vec<StakeShare>,
+}
+
+/// Shares that are told of.
+pub const MAX_SHARES: usize = 16;
+
+/// A share of the stake that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StakeShare {
+    /// Whose.
+    pub address: Address,
+    /// How much, in millionths.
+    pub ppm: u64,
+}
+
+/// Taken note of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Noted {}
 
 /// Transactions that the coordinator has signed with its key, for workers to put on the chain: it makes a chain, so the chain's
 /// first admin is its key, and it has no replica to send them from.
@@ -345,6 +466,11 @@ pub struct Left {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// A chain was made.
+    Chain {
+        /// The chain.
+        chain: String,
+    },
     /// Workers came, went or moved.
     Members {
         /// The chain.
@@ -371,4 +497,18 @@ pub enum Event {
         /// Blocks final.
         size: u64,
     },
+}
+
+impl Event {
+    /// The chain that it happened on.
+    #[must_use]
+    pub fn chain(&self) -> &str {
+        match self {
+            Self::Chain { chain }
+            | Self::Members { chain }
+            | Self::Leader { chain, .. }
+            | Self::Committed { chain, .. }
+            | Self::Final { chain, .. } => chain,
+        }
+    }
 }

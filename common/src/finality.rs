@@ -175,6 +175,7 @@ mod tests {
             head: BlockHash::ZERO,
             committed: Height::ZERO,
             counts: true,
+            version: None,
         }
     }
 
@@ -203,6 +204,7 @@ mod tests {
             lease_ms: 6_000,
             heartbeat_ms: 2_000,
             orders: 0,
+            forks: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod coordinator_api;
 pub mod double_block;
 pub mod evidence;
 pub mod finality;
+pub mod fork;
 pub mod hash;
 pub mod header;
 pub mod history;

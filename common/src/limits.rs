@@ -28,6 +28,12 @@ pub const MAX_PEERS_ASKED: usize = 10;
 pub const MAX_NAME_BYTES: usize = 64;
 /// Workers of one chain: the acknowledgements of a majority fit in one request.
 pub const MAX_CHAIN_WORKERS: usize = 256;
+/// Chains of one coordinator: it looks at each of them every second.
+pub const MAX_CHAINS: usize = 1_000;
+/// Chains of one node: each takes some memory and files even where it is quiet.
+pub const MAX_NODE_CHAINS: usize = 256;
+/// Chains that a worker says it lives on in one request, so that neither it nor the answer is long.
+pub const MAX_HEARTBEATS: usize = 64;
 /// An encoded chain spec: holds the first balances of some ten thousand wallets.
 pub const MAX_SPEC_BYTES: usize = 1_048_576;
 /// First balances, stakes or role grants in a chain spec, each.

@@ -40,18 +40,23 @@ impl Hasher for Rfc6962 {
     }
 }
 
+/// The nodes above those of a level. An odd one is promoted as it is, which gives the RFC's split at the largest power of two.
+#[must_use]
+pub fn level_above(level: &[[u8; 32]]) -> Vec<[u8; 32]> {
+    let pairs = level.chunks(2).map(|pair| match pair {
+        [left, right] => node_hash(left, right),
+        odd => odd.first().copied().unwrap_or_default(),
+    });
+    pairs.collect()
+}
+
 /// The root over transaction ids, in their order. Level by level without keeping the tree: every block that comes is
 /// checked against its root, while a tree to prove from is asked for now and then.
 #[must_use]
 pub fn transactions_root(ids: &[TxId]) -> Root {
     let mut level: Vec<[u8; 32]> = ids.iter().map(|id| leaf_hash(id.as_bytes())).collect();
     while level.len() > 1 {
-        let above = level.chunks(2).map(|pair| match pair {
-            [left, right] => node_hash(left, right),
-            // An odd node is promoted as it is, which gives the RFC's split at the largest power of two.
-            odd => odd.first().copied().unwrap_or_default(),
-        });
-        level = above.collect();
+        level = level_above(&level);
     }
     level
         .first()

@@ -34,6 +34,7 @@ pub type Memo = BoundedBytes<0, MAX_MEMO_BYTES>;
     BorshDeserialize,
     Serialize,
     Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[borsh(use_discriminant = true)]

@@ -9,6 +9,10 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use ruint::Uint;
 use ruint::aliases::U256;
 
+/// The highest difficulty that a chain can be given, in leading zero bits: no machine there is finds such a block in its
+/// life, so a higher one is a slip of the pen.
+pub const MAX_DIFFICULTY: u8 = 64;
+
 /// A target: a block's hash, read as a big-endian number, must not be above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target(U256);
@@ -27,6 +31,13 @@ impl Target {
         let target = Self(U256::MAX.wrapping_shr(usize::from(zero_bits)));
         // Through the compact form, so that a target and its bits always stand for each other.
         Self::from_bits(target.to_bits()).unwrap_or(target)
+    }
+
+    /// How many leading zero bits the target has.
+    #[must_use]
+    pub fn leading_zero_bits(self) -> u8 {
+        let bits = 256_usize.saturating_sub(self.0.bit_len());
+        u8::try_from(bits).unwrap_or(u8::MAX)
     }
 
     /// Reads Bitcoin's compact form.

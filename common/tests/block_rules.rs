@@ -59,7 +59,7 @@ fn a_built_block_keeps_every_rule() {
     assert_eq!(connected.tip().height, Height::new(1));
     assert_eq!(
         connected.delta().hash_before().clone(),
-        *spec.genesis_state().hash_after()
+        *spec.genesis_state().unwrap().hash_after()
     );
 }
 

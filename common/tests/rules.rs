@@ -12,12 +12,12 @@
 
 mod support;
 
-use block_chain_common::chain_spec::{Allocation, ChainSpec, Parent, ProofSpec, SpecError};
+use block_chain_common::chain_spec::{Allocation, ChainSpec, ProofSpec, SpecError};
 use block_chain_common::checkpoint::{Checkpoint, CheckpointError};
 use block_chain_common::codec::BoundedVec;
-use block_chain_common::hash::{BlockHash, ChainId, Digest, Root};
+use block_chain_common::hash::{BlockHash, ChainId, Root};
 use block_chain_common::keys::PublicKey;
-use block_chain_common::quantity::{Amount, Height, Nonce, Term};
+use block_chain_common::quantity::{Amount, Nonce, Term};
 use block_chain_common::transaction::{
     CheckedTransaction, Payload, RecordKey, RecordValue, Role, Transaction, TransactionError,
 };
@@ -42,19 +42,6 @@ fn tx_2_is_kept_by_the_largest_transaction_that_can_be_made() {
             .to_string()
             .starts_with("TX-2: the transaction has 1153434 bytes")
     );
-}
-
-#[test]
-fn spec_7_refuses_a_fork_and_takes_a_chain_of_its_own() {
-    assert!(easy().check().is_ok());
-    let mut fork = easy();
-    fork.parent = Some(Parent {
-        chain: ChainId::from_bytes([7; 32]),
-        height: Height::new(1),
-        block: BlockHash::from_bytes([8; 32]),
-        state_digest: Digest::from_bytes([9; 32]),
-    });
-    assert_eq!(fork.check().unwrap_err(), SpecError::Fork);
 }
 
 fn checkpoint(chain: ChainId) -> Checkpoint {

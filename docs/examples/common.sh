@@ -4,13 +4,15 @@
 set -euo pipefail
 
 place=$(mktemp -d)
-export BLOCK_CHAIN_SERVER=""
+unset "${!BLOCK_CHAIN_@}"
 
 finish() {
   code=$?
   set +e
   for folder in "$place"/worker-*; do
-    [ -d "$folder" ] && block-chain-worker --data-dir "$folder" disconnect >/dev/null 2>&1
+    [ -e "$folder/node.json" ] || continue
+    pid=$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$folder/node.json")
+    block-chain-worker --data-dir "$folder" disconnect >/dev/null 2>&1 || kill "$pid"
   done
   [ -n "${server_pid:-}" ] && kill "$server_pid" 2>/dev/null && wait "$server_pid" 2>/dev/null
   [ "$code" = 0 ] || tail -n 5 "$place"/server.log "$place"/worker-*/node.log >&2
@@ -55,6 +57,11 @@ refused() {
   shift
   if said=$("$@" 2>&1); then fail "$* was not refused"; fi
   case $said in *"$words"*) printf '%s\n' "$said" ;; *) fail "$* says: $said" ;; esac
+}
+
+# mistyped ADDRESS: the address with another last letter.
+mistyped() {
+  case $1 in *x) printf '%s\n' "${1%?}b" ;; *) printf '%s\n' "${1%?}x" ;; esac
 }
 
 # balance NAME WHOSE FIELD

@@ -27,7 +27,7 @@ refused "are needed" worker a transfer --from "$ada" --passphrase-file "$place/p
 comes_to b bob confirmed 70
 comes_to c "$ada" confirmed 30
 refused "are needed" worker a transfer --from "$ada" --passphrase-file "$place/passphrase" --to "$bob" --amount 31
-refused "mistyped" worker b transfer --from bob --to "${ada%?}b" --amount 1
+refused "mistyped" worker b transfer --from bob --to "$(mistyped "$ada")" --amount 1
 refused "positive" worker b transfer --from bob --to "$ada" --amount -1
 refused "whole base units" worker b transfer --from bob --to "$ada" --amount 0.5
 

@@ -2,18 +2,21 @@
 
 use crate::store::{Refusal, StoreError};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use block_chain_common::coordinator_api::{API_VERSION, ApiError};
-use block_chain_common::limits::MAX_CHAIN_WORKERS;
+use block_chain_common::limits::{MAX_CHAIN_WORKERS, MAX_SPEC_BYTES};
 use block_chain_common::quantity::Term;
 use std::collections::BTreeMap;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema as _};
 use uuid::Uuid;
 
-/// The body of a request: the largest is a commit with 256 acknowledgements.
-pub(crate) const MAX_BODY_BYTES: usize = 1_048_576;
+/// The body of a request: the largest is a chain's spec in hex.
+pub(crate) const MAX_BODY_BYTES: usize = 2 * MAX_SPEC_BYTES + 65_536;
+
+/// When to try again where nothing else is known, in seconds.
+const RETRY_S: u64 = 5;
 
 /// Left on a refusal's response, so that it can be counted by its code.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +61,21 @@ pub enum ServiceError {
         /// The name asked for.
         name: String,
     },
+    /// There is a chain of this name already, and another spec.
+    #[error("there is a chain {name:?} already, with another spec")]
+    ChainExists {
+        /// The name.
+        name: String,
+    },
+    /// The spec of a new chain cannot be read, or breaks a rule.
+    #[error("{0}")]
+    Spec(String),
+    /// The coordinator's key administers no such chain.
+    #[error("this coordinator's key is no admin of chain {chain:?}: a worker has made it")]
+    NotAdmin {
+        /// The chain.
+        chain: String,
+    },
     /// There is no such worker, or it is no member of the chain.
     #[error("worker {id} is not a member of chain {chain:?}")]
     UnknownWorker {
@@ -75,11 +93,42 @@ pub enum ServiceError {
     /// The worker's token is wrong or missing.
     #[error("the worker's token is {0}")]
     WorkerToken(&'static str),
+    /// The operator's word is wrong or missing.
+    #[error("the operator's word is {0}")]
+    Operator(&'static str),
+    /// Only who is part of the network may read this.
+    #[error("this is for the network's workers and its operator")]
+    Stranger,
+    /// A page of another site asks.
+    #[error("the request is made by a page of another site than this server's")]
+    WrongOrigin,
+    /// There is no such join token.
+    #[error("there is no join token {id}")]
+    UnknownToken {
+        /// What it is listed by.
+        id: Uuid,
+    },
+    /// The last worker that counts stays.
+    #[error(
+        "worker {id} is the last of chain {chain:?} that counts, and no other holds all that is committed"
+    )]
+    LastMember {
+        /// The worker.
+        id: Uuid,
+        /// The chain.
+        chain: String,
+    },
     /// The chain has as many workers as it may.
     #[error("chain {chain:?} has {MAX_CHAIN_WORKERS} workers, no more are allowed")]
     Full {
         /// The chain.
         chain: String,
+    },
+    /// An address asks too much, or was refused too often.
+    #[error("too many requests from this address; again in {seconds} s")]
+    TooFast {
+        /// When it may ask again.
+        seconds: u64,
     },
     /// Too much of something is out already.
     #[error("{0}")]
@@ -181,11 +230,20 @@ impl ServiceError {
             Self::Method { .. } => ("method", StatusCode::METHOD_NOT_ALLOWED),
             Self::Version { .. } => ("version", StatusCode::UPGRADE_REQUIRED),
             Self::UnknownChain { .. } => ("unknown_chain", StatusCode::NOT_FOUND),
+            Self::ChainExists { .. } => ("chain_exists", StatusCode::CONFLICT),
+            Self::Spec(_) => ("spec", StatusCode::BAD_REQUEST),
+            Self::NotAdmin { .. } => ("not_admin", StatusCode::CONFLICT),
             Self::UnknownWorker { .. } => ("unknown_worker", StatusCode::NOT_FOUND),
             Self::Challenge(_) => ("challenge", StatusCode::FORBIDDEN),
             Self::JoinToken(_) => ("join_token", StatusCode::FORBIDDEN),
             Self::WorkerToken(_) => ("worker_token", StatusCode::UNAUTHORIZED),
+            Self::Operator(_) => ("operator", StatusCode::UNAUTHORIZED),
+            Self::Stranger => ("stranger", StatusCode::UNAUTHORIZED),
+            Self::WrongOrigin => ("wrong_origin", StatusCode::FORBIDDEN),
+            Self::UnknownToken { .. } => ("unknown_token", StatusCode::NOT_FOUND),
+            Self::LastMember { .. } => ("last_member", StatusCode::CONFLICT),
             Self::Full { .. } => ("full", StatusCode::CONFLICT),
+            Self::TooFast { .. } => ("too_fast", StatusCode::TOO_MANY_REQUESTS),
             Self::Busy(_) => ("busy", StatusCode::TOO_MANY_REQUESTS),
             Self::StaleTerm { .. } => ("stale_term", StatusCode::CONFLICT),
             Self::StaleCheckpoint { .. } => ("stale_checkpoint", StatusCode::CONFLICT),
@@ -217,6 +275,14 @@ impl ServiceError {
             Self::WorkerToken(_) | Self::UnknownWorker { .. } => {
                 Some("register again: the same key gets the same id")
             }
+            Self::Operator(_) | Self::Stranger => Some(
+                "the operator's word is in api.cookie in the server's data directory; sign in with it at /login",
+            ),
+            Self::ChainExists { .. } => {
+                Some("take another name, or join it: block-chain-worker chain join NAME")
+            }
+            Self::UnknownChain { .. } => Some("block-chain-worker chain list shows the chains"),
+            Self::NotAdmin { .. } => Some("block-chain-worker roles shows who is, and can grant roles"),
             Self::NoRoute { .. } | Self::Method { .. } => Some("the routes are listed at /docs"),
             Self::Version { .. } => Some("run the same version of block-chain-server and block-chain-worker"),
             Self::Behind { .. } | Self::RecoveryNeeded { .. } => Some(
@@ -232,6 +298,17 @@ impl ServiceError {
                 "the coordinator's key has signed two histories; compare the workers with check_consistency",
             ),
             _ => None,
+        }
+    }
+}
+
+impl ServiceError {
+    /// As it is told to clients.
+    pub(crate) fn body(&self) -> ApiError {
+        ApiError {
+            code: self.code().to_owned(),
+            message: self.to_string(),
+            hint: self.hint().map(str::to_owned),
         }
     }
 }
@@ -255,15 +332,24 @@ impl ResponseError for ServiceError {
         if status.is_server_error() {
             tracing::error!(error = %self, "a request failed");
         }
-        let mut response = HttpResponse::build(status).json(ApiError {
-            code: code.to_owned(),
-            message: self.to_string(),
-            hint: self.hint().map(str::to_owned),
-        });
+        let mut response = HttpResponse::build(status).json(self.body());
         if let Self::Method { allowed, .. } = self
             && let Ok(allowed) = HeaderValue::from_str(allowed)
         {
             response.headers_mut().insert(ALLOW, allowed);
+        }
+        // Whatever there is too much of is fewer in a while.
+        let retry = match self {
+            Self::TooFast { seconds } => Some(*seconds),
+            _ if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE => {
+                Some(RETRY_S)
+            }
+            _ => None,
+        };
+        if let Some(seconds) = retry {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(Refused(code));
         response

@@ -3,6 +3,7 @@
 //! `routes` (HTTP) → `service` (rules) → `store` (rows). Time is an argument of the service; the clock is read in `routes`
 //! and by the ticker here.
 
+pub mod backup;
 pub mod error;
 mod operating;
 pub mod program;
@@ -10,17 +11,23 @@ pub mod routes;
 pub mod service;
 pub mod settings;
 pub mod store;
-pub mod tls;
 
+use crate::backup::CoordinatorBackupError;
 use actix_web::dev::ServerHandle;
 use actix_web::{HttpServer, web};
-use routes::State;
+use block_chain_backup::{Schedule, interval};
+use block_chain_web::session::Sessions;
+use block_chain_web::slow;
+use block_chain_web::tls::{Certificate, Source, TlsError};
+use routes::{Access, State};
 use service::{Join, Service};
 use settings::Settings;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{Store, StoreError};
 use zeroize::Zeroizing;
 
@@ -51,10 +58,22 @@ pub enum StartError {
     Service(#[from] service::StartError),
     /// TLS.
     #[error(transparent)]
-    Tls(#[from] tls::TlsError),
+    Tls(#[from] TlsError),
     /// A recovery that is not done.
     #[error(transparent)]
     Recovery(#[from] error::ServiceError),
+    /// A backup.
+    #[error(transparent)]
+    Backup(#[from] CoordinatorBackupError),
+    /// Another server runs on the same file.
+    #[error("another server runs in {dir}")]
+    InUse {
+        /// The data directory.
+        dir: String,
+    },
+    /// A flag that cannot be.
+    #[error("{0}")]
+    Flag(String),
     /// The figures' registry.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -74,6 +93,8 @@ impl StartError {
                 Some("start without these flags, or in another --data-dir")
             }
             Self::Recovery(error) => error.hint(),
+            Self::Backup(error) => error.hint(),
+            Self::InUse { .. } => Some("stop it first, or give this one another --data-dir"),
             Self::Tls(_) => Some("--tls-cert and --tls-key name a certificate and its key, in PEM"),
             _ => None,
         }
@@ -84,7 +105,7 @@ impl StartError {
     /// Whether a flag, not the machine, is to blame.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Url(_)))
+        matches!(self, Self::Store(StoreError::Url(_)) | Self::Flag(_))
     }
 }
 
@@ -114,6 +135,8 @@ pub struct Running {
     handle: ServerHandle,
     stop: tokio::sync::watch::Sender<bool>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
+    /// Until it has stopped nobody else serves the same file.
+    _lock: Option<std::fs::File>,
 }
 
 impl Running {
@@ -135,6 +158,8 @@ impl Running {
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let dir = settings.data_dir();
     make_private_dir(&dir)?;
+    let lock = lock(&settings)?;
+    let backups = automatic_backups(&settings)?;
     let opening = settings.clone();
     let opened = web::block(move || open(&opening)).await;
     let service = opened.map_err(|error| StartError::File {
@@ -143,27 +168,38 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     })??;
     let new_join_token = service.new_join_token().map(str::to_owned);
     let service = Arc::new(service);
-    let tls = tls::configure(&settings, &dir)?;
+    let certificate = certificate(&settings, &dir)?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
-    let state = web::Data::new(State::new(Arc::clone(&service), stopping.clone())?);
-    let server = HttpServer::new(move || routes::app(state.clone()));
-    let server = server.workers(2).shutdown_timeout(1).disable_signals();
     let bind = settings.bind();
     let refused = |error: std::io::Error| StartError::Bind {
         bind,
         reason: error.to_string(),
     };
-    let (scheme, fingerprint, server) = match tls {
-        Some((config, fingerprint)) => (
-            "https",
-            Some(fingerprint),
-            server.bind_rustls_0_23(bind, config).map_err(refused)?,
-        ),
-        None => ("http", None, server.bind(bind).map_err(refused)?),
+    let listener = std::net::TcpListener::bind(bind).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    let access = access(&dir, address.port(), certificate.is_some())?;
+    let state = web::Data::new(State::new(Arc::clone(&service), stopping.clone(), access)?);
+    let server = HttpServer::new(move || routes::app(state.clone()));
+    let server = server.workers(2).shutdown_timeout(1).disable_signals();
+    let server = server
+        .client_request_timeout(slow::HEAD)
+        .max_connections(slow::CONNECTIONS);
+    let fingerprint = certificate.as_ref().map(|certificate| certificate.fingerprint());
+    let (scheme, server) = match certificate {
+        Some(certificate) => {
+            let server = server
+                .listen_rustls_0_23(listener, certificate.config()?)
+                .map_err(refused)?;
+            tokio::spawn(certificate.keep_fresh(stopping.clone(), |_| ()));
+            ("https", server)
+        }
+        None => ("http", server.listen(listener).map_err(refused)?),
     };
-    let address = server.addrs().first().copied().unwrap_or(bind);
     let server = server.run();
     let handle = server.handle();
+    if let Some(plan) = backups {
+        tokio::spawn(keep_backing_up(settings, plan, stopping.clone()));
+    }
     tokio::spawn(tick(service, stopping));
     let server = tokio::spawn(server);
     Ok(Running {
@@ -173,11 +209,148 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         handle,
         stop,
         server,
+        _lock: lock,
     })
+}
+
+/// The certificate that the settings ask for, if any.
+fn certificate(settings: &Settings, dir: &Path) -> Result<Option<Arc<Certificate>>, TlsError> {
+    let source = match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), Some(key)) => Source::Files {
+            cert: cert.clone(),
+            key: key.clone(),
+        },
+        _ if settings.tls_self_signed => Source::SelfSigned {
+            dir: dir.to_owned(),
+            address: settings.bind().ip(),
+        },
+        _ => return Ok(None),
+    };
+    Certificate::open(source).map(|certificate| Some(Arc::new(certificate)))
+}
+
+/// A new word for the operator, in a file that nobody else can read.
+fn access(dir: &Path, port: u16, secure: bool) -> Result<Access, StartError> {
+    let word = service::random_hex::<32>()?;
+    let file = dir.join("api.cookie");
+    write_private(&file, &word).map_err(|error| StartError::File {
+        path: file.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    let sessions = Sessions::new(&word, port, secure);
+    Ok(Access { sessions, file })
+}
+
+/// Whole or not at all, and never readable by others even for a moment.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&part, path)
 }
 
 /// The database's file, where no other database is given.
 const SQLITE_FILE: &str = "coordinator.sqlite";
+
+/// Only one server at a time serves a file of SQLite; with PostgreSQL there may be several.
+fn lock(settings: &Settings) -> Result<Option<std::fs::File>, StartError> {
+    if settings.database_url.is_some() {
+        return Ok(None);
+    }
+    let dir = settings.data_dir();
+    let path = dir.join("server.lock");
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let file = opened.map_err(|error| StartError::File {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse {
+            dir: dir.display().to_string(),
+        }),
+        Err(std::fs::TryLockError::Error(error)) => Err(StartError::File {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// Backups that a server makes by itself.
+struct AutomaticBackups {
+    every: Duration,
+    folder: PathBuf,
+    keep: usize,
+}
+
+fn automatic_backups(settings: &Settings) -> Result<Option<AutomaticBackups>, StartError> {
+    let Some(every) = &settings.backup_every else {
+        return Ok(None);
+    };
+    let every = interval(every).map_err(|reason| StartError::Flag(format!("backup_every: {reason}")))?;
+    let folder = settings.backup_to.clone();
+    let keep = settings.backup_keep.and_then(|keep| usize::try_from(keep).ok());
+    Ok(Some(AutomaticBackups {
+        every,
+        folder: folder.unwrap_or_else(|| settings.data_dir().join(backup::FOLDER)),
+        keep: keep.unwrap_or(backup::KEPT),
+    }))
+}
+
+/// Makes backups for as long as the server runs, each time something has changed. It reads through a connection of its own:
+/// nobody waits for it.
+async fn keep_backing_up(
+    settings: Settings,
+    plan: AutomaticBackups,
+    mut stopping: tokio::sync::watch::Receiver<bool>,
+) {
+    let plan = Arc::new(plan);
+    let mut schedule = Schedule::new(plan.every);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(schedule.wait()) => {}
+            _ = stopping.changed() => return,
+        }
+        let (settings, plan) = (settings.clone(), Arc::clone(&plan));
+        let before = schedule.last().copied();
+        let done = web::block(move || -> Result<_, CoordinatorBackupError> {
+            let store = open_store(&settings)?;
+            let mark = backup::mark(&store)?;
+            if before == Some(mark) {
+                return Ok(None);
+            }
+            let began = Instant::now();
+            let written = backup::make(
+                &store,
+                (&plan.folder, backup::WHAT),
+                Some(plan.keep),
+                routes::now().get(),
+            )?;
+            Ok(Some((mark, written, began.elapsed())))
+        });
+        match done.await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some((mark, written, took)))) => {
+                tracing::info!(file = %written.path.display(), bytes = written.bytes, "a backup is made");
+                schedule.made(mark, took);
+            }
+            Ok(Err(error)) => tracing::error!(%error, "a backup cannot be made"),
+            Err(error) => tracing::error!(%error, "a backup cannot be made"),
+        }
+    }
+}
 
 fn open_store(settings: &Settings) -> Result<Store, StoreError> {
     match &settings.database_url {

@@ -3,8 +3,9 @@
 use crate::operating;
 use crate::settings::{Command, Settings};
 use crate::start;
-use clap::Parser as _;
-use std::io::{IsTerminal as _, Write as _};
+use block_chain_telemetry::Telemetry;
+use clap::{CommandFactory as _, Parser as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Runs until a signal; 0 ended, 1 could not start, 2 wrong usage.
@@ -13,19 +14,24 @@ pub async fn run() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return refuse(2, &error.to_string(), None),
     };
-    let level = if settings.verbose { "debug" } else { "info" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
     {
         return refuse(1, "TLS is set up already", None);
     }
+    let level = if settings.verbose { "debug" } else { "info" };
+    let telemetry = block_chain_telemetry::begin(&Telemetry {
+        service: "block-chain-server",
+        format: settings.log_format.unwrap_or_default(),
+        colour: true,
+        filter: settings.log.clone().unwrap_or_else(|| level.to_owned()),
+        otlp: settings.otlp.clone(),
+    });
+    let _telemetry = match telemetry {
+        Ok(telemetry) => telemetry,
+        Err(error) => return refuse(2, &error.to_string(), None),
+    };
     if let Some(command) = settings.command.clone() {
         return operate(settings, command).await;
     }
@@ -59,9 +65,29 @@ pub async fn run() -> ExitCode {
 
 /// What an operator does with the database, beside the server or without it.
 async fn operate(settings: Settings, command: Command) -> ExitCode {
+    match command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Settings::command(), "block-chain-server", &mut script);
+            return say(&String::from_utf8_lossy(&script));
+        }
+        Command::Man { folder } => {
+            let written = std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(Settings::command(), &folder));
+            return match written {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(1, &format!("cannot write to {}: {error}", folder.display()), None),
+            };
+        }
+        _ => {}
+    }
     let done = actix_web::web::block(move || match command {
         Command::Recover(what) => operating::recover(&settings, &what),
         Command::Grant(what) => operating::grant(&settings, &what),
+        Command::Backup { to, keep } => operating::back_up(&settings, to, keep),
+        Command::Backups { folder } => operating::backups(&settings, folder),
+        Command::Restore { from, replace } => operating::restore(&settings, &from, replace),
+        Command::Man { .. } | Command::Completions { .. } => Ok(String::new()),
     });
     match done.await {
         Ok(Ok(text)) => say(&text),

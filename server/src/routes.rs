@@ -1,26 +1,30 @@
 //! The coordinator's HTTP interface. GETs change nothing; every error is an `ApiError`.
 
 mod events;
+mod guard;
 mod legacy;
 mod metrics;
 mod openapi;
-mod page;
+mod operator;
+mod pages;
 mod workers;
 
 pub use metrics::Metrics;
 
-use crate::error::{MAX_BODY_BYTES, Refused, ServiceError};
+use crate::error::{MAX_BODY_BYTES, ServiceError};
 use crate::service::Service;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::error::JsonPayloadError;
-use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use actix_web::middleware::{Next, from_fn};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Json};
 use actix_web::{App, HttpRequest, get};
 use block_chain_common::coordinator_api::API_VERSION;
 use block_chain_common::quantity::Timestamp;
+use block_chain_web::limit::{Limiter, Limits};
+use block_chain_web::session::Sessions;
 use serde::Serialize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
@@ -35,6 +39,16 @@ pub struct State {
     /// Tells open event streams to end.
     stopping: tokio::sync::watch::Receiver<bool>,
     listeners: Arc<Semaphore>,
+    access: Access,
+    limiter: Limiter,
+}
+
+/// Who the operator is.
+pub struct Access {
+    /// Browsers that are signed in.
+    pub sessions: Sessions,
+    /// The file that holds the word to sign in with.
+    pub file: PathBuf,
 }
 
 impl State {
@@ -45,12 +59,15 @@ impl State {
     pub fn new(
         service: Arc<Service>,
         stopping: tokio::sync::watch::Receiver<bool>,
+        access: Access,
     ) -> prometheus::Result<Self> {
         Ok(Self {
             service,
             metrics: Metrics::new()?,
             stopping,
             listeners: Arc::new(Semaphore::new(events::MAX_LISTENERS)),
+            access,
+            limiter: Limiter::new(Limits::default()),
         })
     }
 }
@@ -67,7 +84,7 @@ pub fn app(
         InitError = (),
     >,
 > {
-    let app = App::new().app_data(state).wrap(from_fn(count));
+    let app = App::new().app_data(state).wrap(from_fn(guard::guard));
     let app = app.into_utoipa_app().openapi(openapi::base());
     let (app, document) = app.configure(configure).split_for_parts();
     app.app_data(web::Data::new(openapi::Interface::new(&document)))
@@ -89,12 +106,14 @@ fn configure(config: &mut ServiceConfig<'_>) {
     workers::configure(config);
     legacy::configure(config);
     openapi::configure(config);
+    operator::configure(config);
+    pages::configure(config);
+    config.map(|config| config.configure(block_chain_web::assets::configure));
     config
         .service(events::events)
         .service(healthz)
         .service(readyz)
-        .service(metrics::figures)
-        .service(page::home);
+        .service(metrics::figures);
 }
 
 fn unreadable(error: JsonPayloadError) -> ServiceError {
@@ -107,25 +126,6 @@ fn unreadable(error: JsonPayloadError) -> ServiceError {
         }
         other => ServiceError::Malformed(format!("the body cannot be read: {other}")),
     }
-}
-
-/// Counts every answer.
-async fn count(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let state = request.app_data::<web::Data<State>>().cloned();
-    let mut answer = next.call(request).await?;
-    let nosniff = HeaderValue::from_static("nosniff");
-    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
-    if let Some(state) = state {
-        let route = answer.request().match_pattern();
-        let refused = answer.response().extensions().get::<Refused>().copied();
-        state
-            .metrics
-            .answered(route.as_deref(), answer.status().as_u16(), refused);
-    }
-    Ok(answer)
 }
 
 /// The clock, read at the edge: the service takes time as an argument.
@@ -147,8 +147,7 @@ async fn call<T: Send + 'static>(
 }
 
 fn bearer(request: &HttpRequest) -> Option<String> {
-    let header = request.headers().get("authorization")?.to_str().ok()?;
-    header.strip_prefix("Bearer ").map(str::to_owned)
+    block_chain_web::session::bearer(request.headers()).map(str::to_owned)
 }
 
 /// The process is up.

@@ -5,24 +5,30 @@
 //! compare-and-set; the clock decides only who counts as alive.
 
 mod agreement;
+mod chains;
 mod election;
+mod figures;
 mod membership;
+mod operate;
 mod orders;
 mod recovery;
+mod tokens;
 mod view;
 
+pub(crate) use chains::decode_spec;
+pub use chains::stored_spec;
 pub use membership::{Capability, Settings};
 pub use recovery::{Plan, Witness};
+pub use tokens::NewToken;
 
 use crate::error::ServiceError;
-use crate::store::{ChainRow, Store, StoreError, Tx};
+use crate::store::{Store, StoreError};
 use block_chain_common::agreement::SafetyRule;
 use block_chain_common::chain_spec::ChainSpec;
-use block_chain_common::codec::{decode, encode};
-use block_chain_common::coordinator_api::{ChainInfo, Event};
-use block_chain_common::hash::{ChainId, sha256};
+use block_chain_common::coordinator_api::Event;
+use block_chain_common::hash::sha256;
 use block_chain_common::keys::{PublicKey, SecretKey};
-use block_chain_common::limits::check_name;
+use chains::{chain_id, chain_row, create_main};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tokio::sync::broadcast;
@@ -64,6 +70,7 @@ pub struct Service {
     seen: Mutex<BTreeMap<String, Seen>>,
     /// Ids given without a key: the minute they are counted in, and how many.
     keyless: Mutex<(u64, u32)>,
+    figures: Mutex<figures::Gathered>,
     /// The rule that a simulation leaves out.
     left_out: Option<SafetyRule>,
 }
@@ -125,6 +132,7 @@ impl Service {
             awake_since_ms: OnceLock::new(),
             seen: Mutex::new(BTreeMap::new()),
             keyless: Mutex::new((0, 0)),
+            figures: Mutex::default(),
             left_out: None,
         })
     }
@@ -164,33 +172,6 @@ impl Service {
     /// Where it does not.
     pub fn ready(&self) -> Result<(), ServiceError> {
         self.store.read(|tx| Ok(tx.chains()?.len())).map(|_| ())
-    }
-
-    /// All chains.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    pub fn chains(&self) -> Result<Vec<ChainInfo>, ServiceError> {
-        let rows = self.store.read(|tx| Ok::<_, ServiceError>(tx.chains()?))?;
-        rows.iter().map(|row| self.chain_info(row)).collect()
-    }
-
-    /// A chain.
-    ///
-    /// # Errors
-    /// Where there is none of this name.
-    pub fn chain(&self, name: &str) -> Result<ChainInfo, ServiceError> {
-        let row = self.store.read(|tx| chain_row(tx, name))?;
-        self.chain_info(&row)
-    }
-
-    fn chain_info(&self, row: &ChainRow) -> Result<ChainInfo, ServiceError> {
-        Ok(ChainInfo {
-            name: row.name.clone(),
-            id: chain_id(row)?,
-            spec: row.spec.clone(),
-            coordinator_key: self.key.public_key(),
-        })
     }
 
     /// What another server did is told here by the next tick, as far as it is seen in the rows.
@@ -236,81 +217,6 @@ fn keep_join_token(
     })
 }
 
-/// Creates chain `main` where there is none; else the flags must not ask for another.
-fn create_main(store: &Store, key: &SecretKey, spec: impl Fn(&mut ChainSpec)) -> Result<(), StartError> {
-    let mut wanted = ChainSpec::default_for("main", key.public_key().address());
-    spec(&mut wanted);
-    let checked = wanted
-        .clone()
-        .check()
-        .map_err(|error| StartError::Spec(error.to_string()))?;
-    let row = ChainRow {
-        name: "main".to_owned(),
-        id: checked.id().to_string(),
-        spec: hex::encode(encode(&wanted)),
-        term: 0,
-        leader: None,
-        leader_since_ms: 0,
-        final_size: 0,
-    };
-    let found = store.transaction::<_, StoreError>(|tx| {
-        let found = tx.chain("main")?;
-        if found.is_none() {
-            tx.add_chain(&row)?;
-        }
-        Ok(found)
-    })?;
-    let Some(found) = found else { return Ok(()) };
-    let found = decode_spec(&found.name, &found.spec)?;
-    let mut asked = found.clone();
-    spec(&mut asked);
-    if asked == found {
-        return Ok(());
-    }
-    Err(StartError::OtherSpec {
-        found: describe(&found),
-        asked: describe(&asked),
-    })
-}
-
-/// The parts of a spec that flags change.
-fn describe(spec: &ChainSpec) -> String {
-    format!(
-        "interval {} ms, reward {}, proof {:?}",
-        spec.block_interval_ms, spec.reward, spec.proof
-    )
-}
-
-fn chain_row(tx: &mut dyn Tx, name: &str) -> Result<ChainRow, ServiceError> {
-    // A text that is no name is not asked for: not every database takes every text.
-    let row = match check_name(name) {
-        Ok(()) => tx.chain(name)?,
-        Err(_) => None,
-    };
-    row.ok_or_else(|| ServiceError::UnknownChain {
-        name: name.chars().take(80).collect(),
-    })
-}
-
-fn chain_id(row: &ChainRow) -> Result<ChainId, ServiceError> {
-    let damaged = || StoreError::Damaged(format!("the id of chain {}", row.name));
-    Ok(row.id.parse().ok().ok_or_else(damaged)?)
-}
-
-/// The decoded spec of a stored chain.
-///
-/// # Errors
-/// Where the database holds something else.
-pub fn stored_spec(info: &ChainInfo) -> Result<ChainSpec, ServiceError> {
-    Ok(decode_spec(&info.name, &info.spec)?)
-}
-
-fn decode_spec(chain: &str, spec: &str) -> Result<ChainSpec, StoreError> {
-    let damaged = || StoreError::Damaged(format!("the spec of chain {chain}"));
-    let bytes = hex::decode(spec).or(Err(damaged()))?;
-    decode(&bytes).or(Err(damaged()))
-}
-
 /// `N` random bytes in hex.
 pub(crate) fn random_hex<const N: usize>() -> Result<Zeroizing<String>, StartError> {
     let mut bytes = Zeroizing::new([0_u8; N]);
@@ -324,6 +230,6 @@ fn to_sql(number: u64) -> i64 {
 }
 
 /// A number from SQL; a negative one is nought.
-fn from_sql(number: i64) -> u64 {
+pub(crate) fn from_sql(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

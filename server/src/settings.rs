@@ -4,16 +4,14 @@ use block_chain_common::chain_spec::{ChainSpec, ProofSpec};
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Amount;
 use block_chain_common::transaction::Role;
-use block_chain_common::work::Target;
+use block_chain_common::work::{MAX_DIFFICULTY, Target};
+use block_chain_telemetry::LogFormat;
 use clap::{Parser, Subcommand, ValueEnum};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
-/// The largest difficulty that a flag may ask for, in leading zero bits: years of work for one machine.
-const MAX_DIFFICULTY: u8 = 64;
 
 /// The default chain's difficulty.
 const DEFAULT_DIFFICULTY: u8 = 20;
@@ -83,6 +81,30 @@ pub struct Settings {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evict_after_ms: Option<u64>,
+    /// Make a backup so often, where something has changed: 30s at the least, as 15m, 12h or 1d
+    #[arg(long, value_name = "TIME", value_parser = backup_interval)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_every: Option<String>,
+    /// The folder of these backups [default: backups in the data directory; better on another disk]
+    #[arg(long, value_name = "FOLDER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_to: Option<PathBuf>,
+    /// How many of these backups are kept [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_keep: Option<u32>,
+    /// How the log looks [default: human]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: a level, or levels by target, as info,actix_web=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// Send spans to this OpenTelemetry collector (OTLP over HTTP), as http://localhost:4318
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<String>,
     /// A TOML file with the same names as these flags
     #[arg(long, value_name = "FILE", global = true)]
     #[serde(skip)]
@@ -105,6 +127,44 @@ pub enum Command {
     Recover(Recover),
     /// Give a role on a chain that this coordinator made, whose first admin is its key. The workers put it on the chain
     Grant(Grant),
+    /// Write everything of the coordinator's database to a file; its servers go on meanwhile
+    Backup {
+        /// The folder [default: backups in the data directory]
+        #[arg(value_name = "TO")]
+        to: Option<PathBuf>,
+        /// Remove the oldest of that folder, so that so many are left
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        keep: Option<u32>,
+    },
+    /// The backups of a folder, and whether they are whole
+    Backups {
+        /// The folder [default: backups in the data directory]
+        folder: Option<PathBuf>,
+    },
+    /// Write manual pages (man) of this program and its commands into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// Write what a shell completes by to standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Put a backup into the database, after all of it was checked
+    Restore {
+        /// The backup
+        #[arg(value_name = "FROM")]
+        from: PathBuf,
+        /// Where a coordinator is there already: keep a backup of it, and take its place
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// As it was told, where it is one.
+fn backup_interval(text: &str) -> Result<String, String> {
+    block_chain_backup::interval(text).map(|_| text.to_owned())
 }
 
 /// What to give to whom.
@@ -190,6 +250,12 @@ impl Settings {
             "tls_cert",
             "tls_key",
             "tls_self_signed",
+            "backup_every",
+            "backup_to",
+            "backup_keep",
+            "log_format",
+            "log",
+            "otlp",
         ];
         let variables = Env::prefixed("BLOCK_CHAIN_").only(&names);
         let merged: Self = figment

@@ -4,6 +4,7 @@
 //! is on disk. [`Store::read`] is for what changes nothing. The queries are written once and made for both backends by a
 //! macro, since diesel's are typed by backend. Absent: rules (see `service`).
 
+mod archive;
 mod connect;
 mod postgres;
 mod queries;
@@ -11,8 +12,10 @@ mod rows;
 mod schema;
 mod tls;
 
+pub use archive::{PAGE, TABLES, Table, each_page};
 pub use rows::{
-    ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, OrderRow, RecoveryRow, WorkerRow,
+    ChainRow, CheckpointRow, ClaimRow, CosignatureRow, FigureRow, ForkWishRow, JoinTokenRow, MemberRow,
+    OrderRow, RecoveryRow, TermRow, WorkerRow,
 };
 
 use diesel::migration::{Migration, MigrationSource};
@@ -251,6 +254,86 @@ pub trait Tx {
     /// # Errors
     /// Where the database fails, or there is one with this nonce.
     fn add_order(&mut self, order: &OrderRow) -> Result<(), StoreError>;
+    /// All join tokens, the newest first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn join_tokens(&mut self) -> Result<Vec<JoinTokenRow>, StoreError>;
+    /// The join token of a hash.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn join_token(&mut self, hash: &str) -> Result<Option<JoinTokenRow>, StoreError>;
+    /// Adds a join token, or puts it in place of what was known of it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn put_join_token(&mut self, token: &JoinTokenRow) -> Result<(), StoreError>;
+    /// Forgets join tokens that were no good any more at a time.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn forget_join_tokens(&mut self, before_ms: i64) -> Result<(), StoreError>;
+    /// The last terms of a chain, the newest first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn terms(&mut self, chain: &str, limit: i64) -> Result<Vec<TermRow>, StoreError>;
+    /// Records who leads in a term; a second time changes nothing.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn add_term(&mut self, term: &TermRow) -> Result<(), StoreError>;
+    /// The figures of a chain from a minute on, in order.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn figures(&mut self, chain: &str, from: i64) -> Result<Vec<FigureRow>, StoreError>;
+    /// The figures of a minute.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn figure(&mut self, chain: &str, minute: i64) -> Result<Option<FigureRow>, StoreError>;
+    /// Keeps the figures of a minute, in place of what they were.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn put_figure(&mut self, figure: &FigureRow) -> Result<(), StoreError>;
+    /// Forgets the figures of minutes before one.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn forget_figures(&mut self, before: i64) -> Result<(), StoreError>;
+    /// The forks that were asked for, by name.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn fork_wishes(&mut self) -> Result<Vec<ForkWishRow>, StoreError>;
+    /// Asks for a fork.
+    ///
+    /// # Errors
+    /// Where the database fails, or one of this name was asked for.
+    fn add_fork_wish(&mut self, wish: &ForkWishRow) -> Result<(), StoreError>;
+    /// Forgets a fork that was asked for.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn remove_fork_wish(&mut self, name: &str) -> Result<(), StoreError>;
+    /// The next [`PAGE`] rows of a table as JSON, in the order of its key: the first, or those after a row.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn page(&mut self, table: &Table, after: Option<&str>) -> Result<Vec<String>, StoreError>;
+    /// Adds the rows of a JSON array, of which these columns are taken; how many there were.
+    ///
+    /// # Errors
+    /// Where the database fails, or one is there already.
+    fn load_rows(&mut self, table: &Table, columns: &[&str], rows: &str) -> Result<usize, StoreError>;
+    /// Removes all rows of a table.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn clear(&mut self, table: &Table) -> Result<(), StoreError>;
 }
 
 impl Store {

@@ -1,8 +1,14 @@
 //! The coordinator's rules on both databases, its HTTP interface, and its program.
 
 #[cfg(test)]
+#[path = "coordinator/backups.rs"]
+mod backups;
+#[cfg(test)]
 #[path = "coordinator/both.rs"]
 mod both;
+#[cfg(test)]
+#[path = "coordinator/chains.rs"]
+mod chains;
 #[cfg(test)]
 #[path = "coordinator/cluster.rs"]
 mod cluster;
@@ -18,6 +24,9 @@ mod membership;
 #[cfg(test)]
 #[path = "coordinator/network.rs"]
 mod network;
+#[cfg(test)]
+#[path = "coordinator/operator.rs"]
+mod operator;
 #[cfg(test)]
 #[path = "coordinator/orders.rs"]
 mod orders;

@@ -6,8 +6,9 @@
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::history::{Frontier, HistoryNodes, NodePlace};
+use block_chain_common::keys::Address;
 use block_chain_common::quantity::{Height, Term};
-use block_chain_common::state::{LatticeHash, StateKey, StateValue, StateView, Undo};
+use block_chain_common::state::{Account, LatticeHash, StateKey, StateValue, StateView, Undo};
 use block_chain_common::transaction::{CheckedTransaction, Transaction};
 use block_chain_worker::machine::{ChainRead, Place, StoredHeader, Write};
 use block_chain_worker::storage::{StorageError, StoredCheckpoint};
@@ -45,7 +46,11 @@ impl Tables {
             bodies: BTreeMap::from([(hash, Arc::default())]),
             places: BTreeMap::new(),
             state: BTreeMap::new(),
-            state_hash: spec.genesis_state().hash_after().clone(),
+            // A fork is not simulated: it differs in its state alone.
+            state_hash: spec
+                .genesis_state()
+                .map(|state| state.hash_after().clone())
+                .unwrap_or_default(),
             undo: BTreeMap::new(),
             nodes: Frontier::default()
                 .append(&header.leaf_bytes())
@@ -61,7 +66,9 @@ impl Tables {
         };
         let work = block_chain_common::work::Work::ZERO;
         tables.headers.insert(hash, StoredHeader { header, work });
-        tables.set_state(spec.genesis_state().afters());
+        if let Some(state) = spec.genesis_state() {
+            tables.set_state(state.afters());
+        }
         tables
     }
 
@@ -71,6 +78,38 @@ impl Tables {
                 Some(value) => self.state.insert(key.clone(), value.clone()),
                 None => self.state.remove(key),
             };
+        }
+    }
+
+    /// No unit is lost or made but by rewards: all accounts together have what the state says there is, which is what the
+    /// chain began with and a reward for every block.
+    ///
+    /// # Errors
+    /// What does not add up.
+    pub fn check_value(&self, spec: &CheckedSpec) -> Result<(), String> {
+        let (mut held, mut supply) = (0_u128, 0_u128);
+        for (key, value) in &self.state {
+            match (key, value) {
+                (_, StateValue::Account(account)) => {
+                    let releases = account.releases.as_slice().iter().map(|release| release.amount);
+                    for amount in releases.chain([account.balance, account.stake]) {
+                        held = held.saturating_add(u128::from(amount.get()));
+                    }
+                }
+                (StateKey::Supply, StateValue::Amount(amount)) => supply = u128::from(amount.get()),
+                _ => {}
+            }
+        }
+        let spec = spec.spec();
+        let given = spec.balances.as_slice().iter().chain(spec.stakes.as_slice());
+        let given = given.map(|entry| entry.amount);
+        let rewards = (1..=self.head.0.get()).map(|height| spec.reward_at(Height::new(height)));
+        let expected: u128 = given.chain(rewards).map(|amount| u128::from(amount.get())).sum();
+        match held == supply && supply == expected {
+            true => Ok(()),
+            false => Err(format!(
+                "the accounts hold {held}, the state says {supply}, and {expected} were given and paid"
+            )),
         }
     }
 
@@ -114,6 +153,15 @@ impl Tables {
     #[must_use]
     pub const fn term(&self) -> Term {
         self.term
+    }
+
+    /// What an address has.
+    #[must_use]
+    pub fn account(&self, address: &Address) -> Account {
+        match self.state.get(&StateKey::Account(*address)) {
+            Some(StateValue::Account(account)) => account.clone(),
+            _ => Account::default(),
+        }
     }
 
     /// What waits, in order of arrival.

@@ -125,6 +125,7 @@ enum What {
     /// An operator has the coordinator go on from what the nodes have.
     Recover,
     Client(u64),
+    Thief,
     Start(usize),
     Heal(Fault),
     /// Miners look for a block at the same time.
@@ -226,6 +227,7 @@ fn start_service(path: PathBuf, options: &Options) -> Result<Service, String> {
         spec.proof = ProofSpec::Work {
             initial_bits: Target::from_leading_zero_bits(0).to_bits(),
         };
+        spec.balances = clients::first_balances();
         if options.is_of_stake() {
             spec.proof = ProofSpec::Stake;
             spec.stakes = first_stakes();
@@ -334,6 +336,7 @@ impl World {
             });
             self.later(500, What::Client(number));
         }
+        self.later(1_000, What::Thief);
         for number in 0..nodes {
             self.later(0, What::Start(number));
         }
@@ -551,6 +554,7 @@ impl World {
             What::CoordinatorUp(number) => self.start_coordinator(number),
             What::Recover => self.recover(),
             What::Client(number) => self.client(number),
+            What::Thief => self.thief(),
             What::Start(number) => self.start(number),
             What::Heal(fault) => self.heal(fault),
             What::Race if !self.faults_over => self.race(),

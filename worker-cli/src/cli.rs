@@ -1,9 +1,11 @@
 //! The command line: the names of the commands are the product's contract.
 
+pub mod chains;
 pub mod settings;
 pub mod value;
 
-use crate::identity::Listen;
+use crate::identity::NodeFlags;
+use chains::ChainCommand;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use value::{RoleName, Signer, WalletCommand};
@@ -46,7 +48,7 @@ pub struct Global {
     /// Where this worker's identity and chain are [default: block-chain-worker in the user's data folder]
     #[arg(long, global = true, value_name = "DIR", env = "BLOCK_CHAIN_WORKER_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The chain [default: that of the registration, main for a new one]
+    /// The chain, one that this worker has joined [default: that of the registration, main for a new one]
     #[arg(long, global = true, value_name = "NAME", env = "BLOCK_CHAIN_CHAIN")]
     pub chain: Option<String>,
     /// Print exactly one JSON document
@@ -71,15 +73,18 @@ pub enum Command {
         /// The SHA-256 fingerprint of the coordinator's certificate
         #[arg(long, value_name = "HEX")]
         fingerprint: Option<String>,
+        /// Begin with this snapshot, which backup --snapshot of another worker has made, in place of fetching every block
+        #[arg(long, value_name = "FILE")]
+        snapshot: Option<PathBuf>,
         /// Where the node listens.
         #[command(flatten)]
-        listen: Listen,
+        listen: NodeFlags,
     },
     /// Run the node in the foreground (containers, systemd)
     Run {
         /// Where the node listens.
         #[command(flatten)]
-        listen: Listen,
+        listen: NodeFlags,
         /// Copy committed blocks to this PostgreSQL from the start, as dump_data does
         #[arg(long, value_name = "URL", env = "BLOCK_CHAIN_DB_URL", hide_env_values = true)]
         db_url: Option<String>,
@@ -174,6 +179,24 @@ pub enum Command {
     },
     /// The other workers
     Peers,
+    /// Look for what is wrong with this worker, its node, its disk, clock and network: each finding with what mends it
+    Doctor,
+    /// Write manual pages (man) of this program and its commands into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// What the node logs; with a filter, from now on and until it ends
+    Log {
+        /// A level, or levels by target, as info,iroh=debug
+        filter: Option<String>,
+    },
+    /// Chains: make, fork, list, join and leave them
+    Chain {
+        /// What to do.
+        #[command(subcommand)]
+        command: ChainCommand,
+    },
     /// Keys that hold value: make, list, import and export them
     Wallet {
         /// What to do.
@@ -301,6 +324,70 @@ pub enum Command {
         #[arg(long, value_name = "HEX", requires = "coordinator_key")]
         chain_id: Option<String>,
     },
+    /// Write the chain to a file, or its tree to a folder that proves it
+    Export {
+        /// The file of the committed blocks, one a line as JSON; - is standard output
+        #[arg(long, value_name = "FILE", default_value = "-", conflicts_with = "tiles")]
+        out: PathBuf,
+        /// Every record with its value now, one a line as JSON, as `import` takes them
+        #[arg(long, conflicts_with_all = ["tiles", "from", "limit"])]
+        records: bool,
+        /// The first block
+        #[arg(long, value_name = "HEIGHT", conflicts_with = "tiles")]
+        from: Option<u64>,
+        /// How many blocks
+        #[arg(long, value_name = "N", conflicts_with = "tiles")]
+        limit: Option<u64>,
+        /// A folder for the tree of all final blocks' headers (C2SP tlog-tiles), and the blocks beside it
+        #[arg(long, value_name = "FOLDER")]
+        tiles: Option<PathBuf>,
+    },
+    /// Write everything of this worker to a file: who it is, its wallets, its chains; its node goes on meanwhile
+    Backup {
+        /// The folder [default: backups in the data directory]
+        #[arg(value_name = "TO")]
+        to: Option<PathBuf>,
+        /// Remove the oldest of that folder, so that so many are left
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        keep: Option<u32>,
+        /// The chain alone, with its state at the last final block: for register --snapshot of a new worker; no secrets
+        #[arg(long, conflicts_with = "keep")]
+        snapshot: bool,
+    },
+    /// The backups of a folder, and whether they are whole
+    Backups {
+        /// The folder [default: backups in the data directory]
+        folder: Option<PathBuf>,
+    },
+    /// Put a backup into the data directory, after all of it was checked
+    Restore {
+        /// The backup
+        #[arg(value_name = "FROM")]
+        from: PathBuf,
+        /// Where a worker is there already: put it aside
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Put the records of a file on the chain, exactly once: what was interrupted goes on where it was
+    Import {
+        /// NDJSON of {"key","value"}, blocks that `export` wrote, or CSV with a header; - is standard input
+        file: PathBuf,
+        /// How to read it [default: csv where the name ends so, else ndjson]
+        #[arg(long)]
+        format: Option<ImportFormat>,
+        /// CSV: the column of the key
+        #[arg(long, value_name = "COLUMN", default_value = "key")]
+        key_column: String,
+        /// CSV: the column of the value [default: "value" where there is one, else all but the key, as a JSON object]
+        #[arg(long, value_name = "COLUMN")]
+        value_column: Option<String>,
+        /// Put them on the chain once more, although they were
+        #[arg(long)]
+        again: bool,
+        /// Who signs.
+        #[command(flatten)]
+        signer: Signer,
+    },
     /// Show it all on this machine: a coordinator, three workers, real records
     Demo {
         /// Take the files of this folder in place of installed packages'
@@ -318,6 +405,15 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// How a file of records is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImportFormat {
+    /// A record a line, as JSON
+    Ndjson,
+    /// A record a line, with commas between, and a header
+    Csv,
 }
 
 /// As many as one sender may have waiting.
@@ -398,6 +494,17 @@ mod tests {
             "verify file --keys f",
             "demo --keep --folder f --records 5",
             "completions bash",
+            "backup",
+            "log",
+            "doctor",
+            "man folder",
+            "log debug",
+            "backup folder --keep 3",
+            "backup --snapshot folder",
+            "backups",
+            "backups folder",
+            "restore file --replace",
+            "register --snapshot file --backup-every 1h --backup-to folder --backup-keep 2",
         ];
         let flags = "--server http://a:1,http://b:2 --data-dir d --chain other --json -v";
         for line in commands {

@@ -2,12 +2,13 @@
 
 mod launch;
 
-pub use launch::{has_ended, launch, running_api};
+pub use launch::{RunningNode, has_ended, launch, running_api};
 
 use crate::cli::{DEFAULT_SERVER, Global};
 use crate::coordinator::root_cause;
 use crate::identity::{IdentityError, WorkerFile, read_private};
 use block_chain_common::coordinator_api::ApiError;
+use block_chain_common::limits::check_name;
 use reqwest::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -79,6 +80,9 @@ pub struct NodeClient {
     http: reqwest::Client,
     api: String,
     cookie: String,
+    /// Before every path, where another chain than the home chain is asked.
+    prefix: String,
+    chain: String,
 }
 
 /// The coordinators that the flags name.
@@ -99,26 +103,45 @@ impl NodeClient {
     pub async fn connect(global: &Global) -> Result<Self, ClientError> {
         let dir = global.data_dir();
         let worker = WorkerFile::load(&dir)?.ok_or_else(|| ClientError::NotRegistered(dir.clone()))?;
-        if let Some(chain) = global.chain.as_ref().filter(|chain| **chain != worker.chain) {
-            let code = "other_chain".to_owned();
-            let message = format!(
-                "this worker is registered for chain {:?}, not {chain:?}",
-                worker.chain
-            );
-            return Err(ClientError::Refused(ApiError {
-                code,
-                message,
-                hint: Some(format!("--chain {}", worker.chain)),
-            }));
-        }
+        let chain = global.chain.clone().unwrap_or_else(|| worker.chain.clone());
+        check_name(&chain).map_err(|error| {
+            ClientError::Refused(ApiError {
+                code: "malformed".to_owned(),
+                message: error.to_string(),
+                hint: Some("block-chain-worker chain list shows the chains".to_owned()),
+            })
+        })?;
         if running_api(&dir).await.is_none() {
             crate::output::note(&format!("starting the node of {}…", dir.display()));
             launch(&dir, &global.server, &worker.listen).await?;
         }
-        Self::of(&dir).await
+        let prefix = match chain == worker.chain {
+            true => String::new(),
+            false => format!("/chains/{chain}"),
+        };
+        Ok(Self {
+            prefix,
+            chain,
+            ..Self::of(&dir).await?
+        })
     }
 
-    /// The running node of a data directory.
+    /// The client of what is not one chain's alone.
+    #[must_use]
+    pub fn for_all_chains(&self) -> Self {
+        Self {
+            prefix: String::new(),
+            ..self.clone()
+        }
+    }
+
+    /// The name of the chain that is asked.
+    #[must_use]
+    pub fn chain(&self) -> &str {
+        &self.chain
+    }
+
+    /// The running node of a data directory, and its home chain.
     ///
     /// # Errors
     /// Where it does not run.
@@ -128,17 +151,23 @@ impl NodeClient {
             reason: "it does not run".to_owned(),
             hint: None,
         };
-        let api = running_api(dir).await.ok_or_else(not_running)?;
+        let node = running_api(dir).await.ok_or_else(not_running)?;
         let cookie = read_private(dir, "api.cookie")?.ok_or_else(not_running)?;
-        Self::new(api, cookie)
+        Self::new(node, cookie)
     }
 
-    fn new(api: String, cookie: String) -> Result<Self, ClientError> {
-        let http = local_http()?
+    fn new(node: RunningNode, cookie: String) -> Result<Self, ClientError> {
+        let http = local_http(node.fingerprint.as_deref())?
             .connect_timeout(CONNECT)
             .build()
             .map_err(|error| ClientError::Answer(error.to_string()))?;
-        Ok(Self { http, api, cookie })
+        Ok(Self {
+            http,
+            api: node.api,
+            cookie,
+            prefix: String::new(),
+            chain: String::new(),
+        })
     }
 
     /// The node's address.
@@ -173,6 +202,18 @@ impl NodeClient {
             .await
     }
 
+    /// `POST` of bytes, and the JSON of the answer.
+    ///
+    /// # Errors
+    /// Where the node does not answer, or refuses.
+    pub async fn post_bytes<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, path, &[]);
+        let request = request
+            .header("content-type", "application/octet-stream")
+            .body(body);
+        self.read(self.answer(request).await?).await
+    }
+
     /// `GET`, and the text of the answer.
     ///
     /// # Errors
@@ -202,15 +243,22 @@ impl NodeClient {
         query: &[(&str, String)],
         body: Option<&impl Serialize>,
     ) -> Result<Response, ClientError> {
-        let mut request = self
-            .http
-            .request(method, format!("{}{path}", self.api))
-            .query(query)
-            .bearer_auth(&self.cookie);
-        request = request.timeout(WHOLE);
+        let mut request = self.request(method, path, query);
         if let Some(body) = body {
             request = request.json(body);
         }
+        self.answer(request).await
+    }
+
+    fn request(&self, method: Method, path: &str, query: &[(&str, String)]) -> reqwest::RequestBuilder {
+        self.http
+            .request(method, format!("{}{}{path}", self.api, self.prefix))
+            .query(query)
+            .bearer_auth(&self.cookie)
+            .timeout(WHOLE)
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
         let unreachable = |error: reqwest::Error| ClientError::Unreachable {
             api: self.api.clone(),
             reason: root_cause(&error),
@@ -237,9 +285,10 @@ impl NodeClient {
 }
 
 /// A client of this machine's own nodes: what goes to them (the cookie, a database's password) goes through no proxy
-/// that the environment names, and follows no redirection.
-fn local_http() -> Result<reqwest::ClientBuilder, ClientError> {
-    let http = crate::tls::http_client(None).map_err(|error| ClientError::Answer(error.to_string()))?;
+/// that the environment names, and follows no redirection. A node that serves TLS is known by its certificate's fingerprint.
+fn local_http(fingerprint: Option<&str>) -> Result<reqwest::ClientBuilder, ClientError> {
+    let http =
+        crate::tls::http_client(fingerprint).map_err(|error| ClientError::Answer(error.to_string()))?;
     Ok(http.no_proxy().redirect(reqwest::redirect::Policy::none()))
 }
 
@@ -359,7 +408,7 @@ mod tests {
         let api = fake_node(dir.path(), 8);
         assert_eq!(running_api(dir.path()).await, None);
         describe(dir.path(), &api, 8);
-        assert_eq!(running_api(dir.path()).await, Some(api));
+        assert_eq!(running_api(dir.path()).await.unwrap().api, api);
     }
 
     #[tokio::test]

@@ -1,10 +1,15 @@
 //! The commands: each a client of the node, except those that need none.
 
 mod add;
+mod backup;
 mod chain;
+mod chains;
 mod check;
 mod demo;
+mod doctor;
 mod dump;
+mod export;
+mod import;
 mod passphrase;
 mod register;
 mod show;
@@ -12,16 +17,19 @@ mod value;
 mod verify;
 mod wallet;
 
+use crate::api::ApiSettings;
+use crate::backup::{WorkerBackupError, finish_restore};
 use crate::cli::settings::SettingsError;
 use crate::cli::{Cli, Command, Global};
 use crate::client::{ClientError, NodeClient, servers};
 use crate::coordinator::CoordinatorError;
 use crate::dump::DatabaseUrl;
-use crate::identity::{Listen, WorkerFile};
-use crate::node::NodeSettings;
+use crate::identity::{NodeFlags, WorkerFile};
+use crate::node::{AutomaticBackups, NodeSettings};
 use crate::output::{self, Format};
 use crate::storage::{StorageError, system_hint};
 use crate::wallet::{WalletError, Wallets};
+use anyhow::Context as _;
 use block_chain_common::hash::TxId;
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Amount;
@@ -69,17 +77,26 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         output::raw(&script)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Man { folder } = &cli.command {
+        std::fs::create_dir_all(folder)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
+            .with_context(|| format!("cannot write to {}", folder.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (global, from_file) = cli.global.with_file()?;
     let global = &global;
+    finish_restore(&global.data_dir())?;
     match cli.command {
         Command::Register {
             name,
             token,
             fingerprint,
+            snapshot,
             listen,
         } => {
             let listen = listen.or(&from_file);
-            register::run(global, name, token, fingerprint, &listen, format).await
+            let told = (name, token, fingerprint);
+            register::run(global, told, snapshot.as_deref(), &listen, format).await
         }
         Command::Run { listen, db_url } => {
             let database = db_url.as_deref().map(dump::parse_url).transpose()?;
@@ -96,12 +113,16 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             verify::run(global, &file, (keys.as_deref(), told), format)
         }
         Command::Wallet { command } => wallet::run(global, command, format),
+        Command::Chain { command } => chains::run(global, command, format).await,
         Command::Demo {
             folder,
             keep,
             records,
         } => demo::run(folder, keep, records).await,
         Command::Disconnect => register::disconnect(global, format).await,
+        Command::Doctor => doctor::run(global, format).await,
+        Command::Backups { folder } => backup::list(global, folder, format),
+        Command::Restore { from, replace } => backup::restore(global, &from, replace, format).await,
         other => {
             // What needs no node is refused before one is started for it.
             if let Command::DumpData { db_url, .. } = &other {
@@ -109,6 +130,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             if let Command::Transaction { id } | Command::Receipt { id, .. } = &other {
                 check_id(id)?;
+            }
+            if let Command::Import { .. } = &other {
+                return import::run(global, other, format).await;
             }
             let prepared = prepare(global, &other)?;
             let node = match (NodeClient::connect(global).await, &other) {
@@ -122,6 +146,17 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             with_node(&node, other, prepared, format).await
         }
+    }
+}
+
+/// What a node is told by its flags, `worker.toml` and its registration; where a file cannot be read, the start says so.
+#[must_use]
+pub fn node_flags(global: &Global, flags: &NodeFlags) -> NodeFlags {
+    let from_file = global.clone().with_file().map(|(_, from_file)| from_file);
+    let flags = flags.or(&from_file.unwrap_or_default());
+    match WorkerFile::load(&global.data_dir()) {
+        Ok(Some(worker)) => flags.or(&worker.listen),
+        _ => flags,
     }
 }
 
@@ -235,8 +270,22 @@ async fn with_node(
         Command::Transaction { id } => show::transaction(node, &id, format).await,
         Command::Mempool { limit } => show::mempool(node, limit, format).await,
         Command::Peers => show::peers(node, format).await,
+        Command::Log { filter } => show::log(node, filter, format).await,
         Command::Receipt { id, out } => verify::receipt(node, &id, out.as_deref(), format).await,
+        Command::Export {
+            out,
+            records,
+            from,
+            limit,
+            tiles,
+        } => match tiles {
+            Some(folder) => export::tiles(node, &folder, format).await,
+            None if records => export::records(node, &out, format).await,
+            None => export::blocks(node, &out, (from, limit), format).await,
+        },
         Command::Keys { out } => verify::keys(node, &out, format).await,
+        Command::Backup { to, snapshot: true, .. } => backup::snapshot(node, to, format).await,
+        Command::Backup { to, keep, .. } => backup::make(node, to, keep, format).await,
         Command::Register { .. }
         | Command::Run { .. }
         | Command::GetId
@@ -251,17 +300,23 @@ async fn with_node(
         | Command::Grant { .. }
         | Command::Revoke { .. }
         | Command::Wallet { .. }
+        | Command::Chain { .. }
+        | Command::Import { .. }
         | Command::CheckConsistency { .. }
         | Command::Verify { .. }
         | Command::Completions { .. }
         | Command::Demo { .. }
+        | Command::Backups { .. }
+        | Command::Doctor
+        | Command::Man { .. }
+        | Command::Restore { .. }
         | Command::Disconnect => Ok(ExitCode::SUCCESS),
     }
 }
 
 async fn run_node(
     global: &Global,
-    listen: &Listen,
+    listen: &NodeFlags,
     database: Option<DatabaseUrl>,
 ) -> anyhow::Result<ExitCode> {
     let dir = global.data_dir();
@@ -269,7 +324,7 @@ async fn run_node(
     if worker.is_none() {
         // In a container the first start registers.
         let token = std::env::var("BLOCK_CHAIN_JOIN_TOKEN").ok();
-        register::register_only(global, None, token, None, listen).await?;
+        register::register_only(global, (None, token, None), listen).await?;
     }
     let (known, registered) = worker
         .map(|worker| (worker.servers, worker.listen))
@@ -293,14 +348,15 @@ async fn run_node(
         Ipv4Addr::UNSPECIFIED.into()
     };
     let settings = NodeSettings {
-        data_dir: dir,
         servers: global.server.clone(),
-        api: listen.api.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
+        api: ApiSettings::of(&listen, &dir),
         p2p: SocketAddr::new(
             listen.p2p_bind.unwrap_or(default),
             listen.p2p_port.unwrap_or_default(),
         ),
         database,
+        backups: AutomaticBackups::of(&listen, &dir)?,
+        data_dir: dir,
     };
     crate::node::run(settings).await?;
     Ok(ExitCode::SUCCESS)
@@ -317,6 +373,8 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
             hint = error.hint().map(str::to_owned);
         } else if let Some(error) = cause.downcast_ref::<SettingsError>() {
             (hint, code) = (Some(error.hint().to_owned()), 2);
+        } else if let Some(error) = cause.downcast_ref::<WorkerBackupError>() {
+            hint = error.hint().map(str::to_owned);
         } else if let Some(error) = cause.downcast_ref::<StorageError>() {
             hint = error.hint().map(str::to_owned);
         } else if let Some(error) = cause.downcast_ref::<std::io::Error>() {

@@ -1,9 +1,12 @@
 //! The coordinator's client: the next server is tried where one does not answer; answers are bounded in size.
 
+use block_chain_common::chain_spec::ChainSpec;
+use block_chain_common::codec::encode;
 use block_chain_common::coordinator_api::{
-    API_VERSION, ApiError, ChainView, Challenge, CheckpointView, Claim, ClaimTaken, CommitAnswer,
-    CommitRequest, CosignRequest, EVENTS_KEEP_ALIVE_MS, Heartbeat, LeaveRequest, Left, Orders,
-    RegisterRequest, Registration, registration_bytes,
+    API_VERSION, ApiError, ChainHeard, ChainInfo, ChainSummary, ChainView, Challenge, CheckpointView, Claim,
+    ClaimTaken, CommitAnswer, CommitFigures, CommitRequest, CosignRequest, CreateChain, EVENTS_KEEP_ALIVE_MS,
+    Event, Heard, Heartbeat, Heartbeats, LeaveRequest, Left, Noted, Orders, RegisterRequest, Registration,
+    registration_bytes,
 };
 use block_chain_common::keys::SecretKey;
 use futures_util::StreamExt as _;
@@ -176,20 +179,58 @@ impl CoordinatorClient {
         Ok(registration)
     }
 
-    /// Says that the worker lives.
+    /// Says that the worker lives, on several chains (at most 64); what is said of each comes in their order.
     ///
     /// # Errors
     /// Where no coordinator answers, or it refuses.
-    pub async fn heartbeat(&self, id: Uuid, beat: &Heartbeat) -> Result<ChainView, CoordinatorError> {
-        let path = format!("/v1/workers/{id}/heartbeat");
-        match self.post(&path, beat).await {
+    pub async fn heartbeats(
+        &self,
+        id: Uuid,
+        beats: Vec<Heartbeat>,
+    ) -> Result<Vec<ChainHeard>, CoordinatorError> {
+        let path = format!("/v1/workers/{id}/heartbeats");
+        let wanted = beats.len();
+        match self.post(&path, &Heartbeats { beats }).await {
+            Ok(Heard { chains }) if chains.len() == wanted => Ok(chains),
+            Ok(Heard { chains }) => Err(CoordinatorError::NotACoordinator {
+                server: self.servers.join(", "),
+                reason: format!("it says {} things of {wanted} chains", chains.len()),
+            }),
             // Perhaps it is one, of another version: then that is the reason.
             Err(error @ CoordinatorError::NotACoordinator { .. }) => match self.check().await {
                 Err(version @ CoordinatorError::Version { .. }) => Err(version),
                 _ => Err(error),
             },
-            other => other,
+            Err(error) => Err(error),
         }
+    }
+
+    /// Makes a chain; the same again changes nothing.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn create_chain(&self, spec: &ChainSpec) -> Result<ChainInfo, CoordinatorError> {
+        let spec = hex::encode(encode(spec));
+        self.post("/v1/chains", &CreateChain { spec }).await
+    }
+
+    /// All chains.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn chains(&self) -> Result<Vec<ChainSummary>, CoordinatorError> {
+        let (server, response) = self.request(Method::GET, "/v1/chains", None::<&()>).await?;
+        read(server, response).await
+    }
+
+    /// A chain; its name is checked already.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn chain(&self, name: &str) -> Result<ChainInfo, CoordinatorError> {
+        let path = format!("/v1/chains/{name}");
+        let (server, response) = self.request(Method::GET, &path, None::<&()>).await?;
+        read(server, response).await
     }
 
     /// Shows what the coordinator does not know any more.
@@ -248,6 +289,14 @@ impl CoordinatorClient {
             .await
     }
 
+    /// Tells what committed blocks hold.
+    ///
+    /// # Errors
+    /// Where no coordinator answers, or it refuses.
+    pub async fn tell_figures(&self, id: Uuid, figures: &CommitFigures) -> Result<Noted, CoordinatorError> {
+        self.post(&format!("/v1/workers/{id}/figures"), figures).await
+    }
+
     /// Gives a cosignature.
     ///
     /// # Errors
@@ -261,19 +310,27 @@ impl CoordinatorClient {
             .await
     }
 
-    /// Calls `wake` when a stream of events begins, since some may have been missed before, and then for each event,
-    /// until the stream ends or falls silent.
+    /// Calls `wake` with nothing when a stream of events begins, since some may have been missed before, and then for each
+    /// event with its chain, until the stream ends or falls silent.
     ///
     /// # Errors
     /// Where no coordinator answers, or the one that did is silent.
-    pub async fn listen(&self, wake: impl FnMut()) -> Result<(), CoordinatorError> {
+    pub async fn listen(&self, wake: impl FnMut(Option<&str>)) -> Result<(), CoordinatorError> {
         self.listen_for(SILENT, wake).await
     }
 
-    async fn listen_for(&self, silent: Duration, mut wake: impl FnMut()) -> Result<(), CoordinatorError> {
+    async fn listen_for(
+        &self,
+        silent: Duration,
+        mut wake: impl FnMut(Option<&str>),
+    ) -> Result<(), CoordinatorError> {
         let mut last = None;
         for (place, server) in self.in_turn() {
-            let asked = self.http.get(format!("{server}/v1/events")).send();
+            let mut asked = self.http.get(format!("{server}/v1/events"));
+            if let Some(token) = self.token.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                asked = asked.bearer_auth(token);
+            }
+            let asked = asked.send();
             let response = match tokio::time::timeout(WHOLE, asked).await {
                 Ok(Ok(response)) if response.status().is_success() => response,
                 Ok(Ok(response)) => {
@@ -290,12 +347,17 @@ impl CoordinatorClient {
                 }
             };
             self.current.store(place, Ordering::Relaxed);
-            wake();
+            wake(None);
             let (mut chunks, mut lines) = (response.bytes_stream(), Lines::default());
             loop {
                 match tokio::time::timeout(silent, chunks.next()).await {
-                    Ok(Some(Ok(chunk))) if lines.holds_event(&chunk) => wake(),
-                    Ok(Some(Ok(_))) => {}
+                    Ok(Some(Ok(chunk))) => {
+                        for line in lines.events(&chunk) {
+                            // One that cannot be read may be news of anything.
+                            let event = serde_json::from_slice::<Event>(&line).ok();
+                            wake(event.as_ref().map(Event::chain));
+                        }
+                    }
                     Ok(Some(Err(_)) | None) => return Ok(()),
                     Err(_) => {
                         let silent = silent.as_millis();
@@ -390,22 +452,24 @@ fn check_fingerprint(servers: &[String], fingerprint: Option<&str>) -> Result<()
 /// A stream's lines, however it is cut into chunks.
 #[derive(Default)]
 struct Lines {
-    /// The first bytes of the line that is not over yet: as many as are looked at.
+    /// The line that is not over yet, as far as it is looked at.
     begun: Vec<u8>,
 }
 
 impl Lines {
     const EVENT: &[u8] = b"data:";
+    /// More than any event has; the rest of a longer line is not kept.
+    const LONGEST: usize = 1_024;
 
-    /// Whether a line of this chunk is seen to be an event's data.
-    fn holds_event(&mut self, chunk: &[u8]) -> bool {
-        let mut found = false;
+    /// The data of the events whose lines end in this chunk.
+    fn events(&mut self, chunk: &[u8]) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
         for byte in chunk {
             if *byte == b'\n' {
-                self.begun.clear();
-            } else if self.begun.len() < Self::EVENT.len() {
+                let line = std::mem::take(&mut self.begun);
+                found.extend(line.strip_prefix(Self::EVENT).map(<[u8]>::to_vec));
+            } else if self.begun.len() < Self::LONGEST {
                 self.begun.push(*byte);
-                found |= self.begun == Self::EVENT;
             }
         }
         found

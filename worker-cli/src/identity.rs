@@ -4,9 +4,12 @@
 //! new one after a crash, and never readable by others even for a moment.
 
 use block_chain_common::chain_spec::{ChainSpec, CheckedSpec};
-use block_chain_common::codec::decode;
+use block_chain_common::codec::{decode, encode};
 use block_chain_common::coordinator_api::Registration;
 use block_chain_common::keys::{PublicKey, SecretKey};
+use block_chain_common::limits::check_name;
+use block_chain_telemetry::LogFormat;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -21,7 +24,11 @@ use zeroize::Zeroizing;
 pub const CHAIN_KEYS: &str = "chain.keys";
 /// The file with two statements of the coordinator that contradict each other, where it has.
 pub const EVIDENCE: &str = "evidence.txt";
-/// The format of `worker.json`.
+/// The folder of the chains besides the home chain.
+const CHAINS: &str = "chains";
+/// What a chain is, in its folder.
+const CHAIN_FILE: &str = "chain.json";
+/// The format of `worker.json` and `chain.json`.
 const FORMAT: u32 = 1;
 /// The longest of these files: a spec of a megabyte in hex, and the rest.
 const MAX_FILE_BYTES: u64 = 4 * 1_048_576;
@@ -60,10 +67,10 @@ pub enum IdentityError {
     Random(String),
 }
 
-/// Where a node listens, as far as it was told.
+/// What a node is told at its start, as far as it was: where it listens, when it makes backups, what it logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Listen {
+pub struct NodeFlags {
     /// Where the node's page and interface listen [default: 127.0.0.1:0]; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", env = "BLOCK_CHAIN_API")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,9 +83,79 @@ pub struct Listen {
     #[arg(long, value_name = "IP", env = "BLOCK_CHAIN_P2P_BIND")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p2p_bind: Option<IpAddr>,
+    /// TLS for the page and interface: the certificate chain, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "api_tls_key",
+        env = "BLOCK_CHAIN_API_TLS_CERT"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_tls_cert: Option<PathBuf>,
+    /// TLS for the page and interface: the private key, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "api_tls_cert",
+        env = "BLOCK_CHAIN_API_TLS_KEY"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_tls_key: Option<PathBuf>,
+    /// TLS for the page and interface with a certificate made here; status shows its fingerprint
+    #[arg(
+        long,
+        conflicts_with = "api_tls_cert",
+        env = "BLOCK_CHAIN_API_TLS_SELF_SIGNED"
+    )]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub api_tls_self_signed: bool,
+    /// Let everybody read who reaches the page and interface; else only this machine, and who shows the word in api.cookie
+    #[arg(long, env = "BLOCK_CHAIN_API_OPEN")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub api_open: bool,
+    /// Serve the routes of the earlier systems too, for programs that were written for them
+    #[arg(long, env = "BLOCK_CHAIN_LEGACY_ROUTES")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub legacy_routes: bool,
+    /// Make a backup so often, where something has changed: 30s at the least, as 15m, 12h or 1d
+    #[arg(long, value_name = "TIME", value_parser = backup_interval, env = "BLOCK_CHAIN_BACKUP_EVERY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_every: Option<String>,
+    /// The folder of these backups [default: backups in the data directory; better on another disk]
+    #[arg(long, value_name = "FOLDER", env = "BLOCK_CHAIN_BACKUP_TO")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_to: Option<PathBuf>,
+    /// How many of these backups are kept [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), env = "BLOCK_CHAIN_BACKUP_KEEP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_keep: Option<u32>,
+    /// How the node's log looks [default: human]
+    #[arg(long, value_enum, env = "BLOCK_CHAIN_LOG_FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+    /// What the node logs: a level, or levels by target, as info,iroh=debug [default: warn,block_chain_worker=info]
+    #[arg(long, value_name = "FILTER", value_parser = log_filter, env = "BLOCK_CHAIN_LOG")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// Send spans to this OpenTelemetry collector (OTLP over HTTP), as http://localhost:4318
+    #[arg(long, value_name = "URL", env = "BLOCK_CHAIN_OTLP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<String>,
 }
 
-impl Listen {
+/// As it was told, where it is one.
+fn log_filter(text: &str) -> Result<String, String> {
+    let checked = block_chain_telemetry::check_filter(text).map_err(|error| error.to_string())?;
+    drop(checked);
+    Ok(text.to_owned())
+}
+
+/// As it was told, where it is one.
+fn backup_interval(text: &str) -> Result<String, String> {
+    block_chain_backup::interval(text).map(|_| text.to_owned())
+}
+
+impl NodeFlags {
     /// What is told here, and the rest from `other`.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {
@@ -86,6 +163,18 @@ impl Listen {
             api: self.api.or(other.api),
             p2p_port: self.p2p_port.or(other.p2p_port),
             p2p_bind: self.p2p_bind.or(other.p2p_bind),
+            api_tls_cert: self.api_tls_cert.clone().or_else(|| other.api_tls_cert.clone()),
+            api_tls_key: self.api_tls_key.clone().or_else(|| other.api_tls_key.clone()),
+            api_tls_self_signed: self.api_tls_self_signed
+                || (other.api_tls_self_signed && self.api_tls_cert.is_none()),
+            api_open: self.api_open || other.api_open,
+            legacy_routes: self.legacy_routes || other.legacy_routes,
+            backup_every: self.backup_every.clone().or_else(|| other.backup_every.clone()),
+            backup_to: self.backup_to.clone().or_else(|| other.backup_to.clone()),
+            backup_keep: self.backup_keep.or(other.backup_keep),
+            log_format: self.log_format.or(other.log_format),
+            log: self.log.clone().or_else(|| other.log.clone()),
+            otlp: self.otlp.clone().or_else(|| other.otlp.clone()),
         }
     }
 }
@@ -111,7 +200,7 @@ pub struct WorkerFile {
     pub fingerprint: Option<String>,
     /// Where the node was told to listen: a later start listens there again.
     #[serde(default)]
-    pub listen: Listen,
+    pub listen: NodeFlags,
 }
 
 impl WorkerFile {
@@ -132,7 +221,7 @@ impl WorkerFile {
             coordinator_key: registration.chain.coordinator_key,
             servers,
             fingerprint,
-            listen: Listen::default(),
+            listen: NodeFlags::default(),
         }
     }
 
@@ -141,23 +230,7 @@ impl WorkerFile {
     /// # Errors
     /// Where the file cannot be read, is damaged, or of a later format.
     pub fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
-        let path = dir.join("worker.json");
-        let Some(text) = read_if_there(&path)? else {
-            return Ok(None);
-        };
-        let damaged = |error: serde_json::Error| IdentityError::Damaged {
-            path: path.clone(),
-            reason: error.to_string(),
-        };
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
-        let Format { format } = serde_json::from_str(&text).map_err(damaged)?;
-        if format > FORMAT {
-            return Err(IdentityError::NewerFormat { path, found: format });
-        }
-        serde_json::from_str(&text).map(Some).map_err(damaged)
+        load_json(&dir.join("worker.json"))
     }
 
     /// Keeps it.
@@ -165,12 +238,7 @@ impl WorkerFile {
     /// # Errors
     /// Where the system refuses.
     pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
-        let path = dir.join("worker.json");
-        let text = serde_json::to_string_pretty(self).map_err(|error| IdentityError::Damaged {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        write_private(&path, text.as_bytes())
+        save_json(&dir.join("worker.json"), self)
     }
 
     /// The chain.
@@ -178,14 +246,142 @@ impl WorkerFile {
     /// # Errors
     /// Where the spec is not one.
     pub fn checked_spec(&self, dir: &Path) -> Result<CheckedSpec, IdentityError> {
-        let damaged = |reason: String| IdentityError::Damaged {
-            path: dir.join("worker.json"),
-            reason,
-        };
-        let bytes = hex::decode(&self.spec).map_err(|error| damaged(error.to_string()))?;
-        let spec: ChainSpec = decode(&bytes).map_err(|error| damaged(error.to_string()))?;
-        spec.check().map_err(|error| damaged(error.to_string()))
+        checked_spec(&self.spec, &dir.join("worker.json"))
     }
+}
+
+/// A chain that the worker has joined besides that of its registration, kept in `chains/NAME/chain.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainFile {
+    /// The file's format.
+    pub format: u32,
+    /// The chain's encoded spec, in hex.
+    pub spec: String,
+    /// Whether it was left: the replica stays, and is taken up again when the chain is joined again.
+    #[serde(default)]
+    pub left: bool,
+}
+
+impl ChainFile {
+    /// Of a chain that is joined.
+    #[must_use]
+    pub fn new(spec: &ChainSpec) -> Self {
+        Self {
+            format: FORMAT,
+            spec: hex::encode(encode(spec)),
+            left: false,
+        }
+    }
+
+    /// What is kept in a chain's directory; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, is damaged, or of a later format.
+    pub fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
+        load_json(&dir.join(CHAIN_FILE))
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
+        save_json(&dir.join(CHAIN_FILE), self)
+    }
+
+    /// The chain.
+    ///
+    /// # Errors
+    /// Where the spec is not one.
+    pub fn checked_spec(&self, dir: &Path) -> Result<CheckedSpec, IdentityError> {
+        checked_spec(&self.spec, &dir.join(CHAIN_FILE))
+    }
+}
+
+/// Where a chain's replica and its files are: the home chain's in the data directory itself.
+#[must_use]
+pub fn chain_dir(dir: &Path, home: &str, chain: &str) -> PathBuf {
+    match chain == home {
+        true => dir.to_owned(),
+        false => dir.join(CHAINS).join(chain),
+    }
+}
+
+/// The chains that the worker has joined besides its home chain, by name.
+///
+/// # Errors
+/// Where the folder cannot be read.
+pub fn joined_chains(dir: &Path) -> Result<Vec<String>, IdentityError> {
+    let path = dir.join(CHAINS);
+    let io = |source| IdentityError::Io {
+        doing: "read",
+        path: path.clone(),
+        source,
+    };
+    let entries = match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io)?.file_name();
+        // What is no chain's name is none of ours.
+        names.extend(
+            name.to_str()
+                .filter(|name| check_name(name).is_ok())
+                .map(str::to_owned),
+        );
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn checked_spec(hex: &str, path: &Path) -> Result<CheckedSpec, IdentityError> {
+    let damaged = |reason: String| IdentityError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let bytes = hex::decode(hex).map_err(|error| damaged(error.to_string()))?;
+    let spec: ChainSpec = decode(&bytes).map_err(|error| damaged(error.to_string()))?;
+    spec.check().map_err(|error| damaged(error.to_string()))
+}
+
+/// A file of JSON with a `format`; `None` where there is none.
+///
+/// # Errors
+/// Where it cannot be read, is damaged, or of a later format.
+pub(crate) fn load_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, IdentityError> {
+    let Some(text) = read_if_there(path)? else {
+        return Ok(None);
+    };
+    let damaged = |error: serde_json::Error| IdentityError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let Format { format } = serde_json::from_str(&text).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(IdentityError::NewerFormat {
+            path: path.to_owned(),
+            found: format,
+        });
+    }
+    serde_json::from_str(&text).map(Some).map_err(damaged)
+}
+
+/// Keeps a value as JSON, wholly or not at all.
+///
+/// # Errors
+/// Where the system refuses.
+pub(crate) fn save_json(path: &Path, value: &impl Serialize) -> Result<(), IdentityError> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| IdentityError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    write_private(path, text.as_bytes())
 }
 
 /// The worker's key of a data directory, made where there is none.

@@ -4,6 +4,7 @@
 //! (`storage`), the network (`net`), the miner and the clock. `commands` are clients of the node's HTTP `api`.
 
 pub mod api;
+pub mod backup;
 pub mod check;
 pub mod cli;
 pub mod client;
@@ -16,6 +17,13 @@ pub mod miner;
 pub mod net;
 pub mod node;
 pub mod output;
+pub mod spec_file;
 pub mod storage;
 pub mod tls;
 pub mod wallet;
+
+#[cfg(test)]
+use crate as worker;
+#[cfg(test)]
+#[path = "../tests/support/chain.rs"]
+mod test_chain;

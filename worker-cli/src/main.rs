@@ -1,7 +1,9 @@
 //! The worker's program: arguments in, exit code out.
 
-use block_chain_worker::cli::Cli;
+use block_chain_telemetry::Telemetry;
+use block_chain_worker::cli::{Cli, Command};
 use block_chain_worker::commands;
+use block_chain_worker::identity::NodeFlags;
 use clap::Parser as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,22 +18,17 @@ const LAST_TASKS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.global.verbose { "debug" } else { "warn" };
-    let is_node = matches!(cli.command, block_chain_worker::cli::Command::Run { .. });
-    let level = if is_node { "info" } else { level };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| format!("warn,block_chain_worker={level}").into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    let is_node = matches!(cli.command, Command::Run { .. });
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
     {
         tracing::debug!("TLS is set up already");
     }
+    let telemetry = match block_chain_telemetry::begin(&told(&cli)) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return commands::refuse(&anyhow::Error::new(error)),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)
@@ -51,5 +48,28 @@ fn main() -> ExitCode {
         // What is left are reads that nobody waits for.
         runtime.shutdown_background();
     }
+    drop(telemetry);
     code
+}
+
+/// What is logged: of a node what its flags say, or its files; of another command little.
+fn told(cli: &Cli) -> Telemetry {
+    let flags = match &cli.command {
+        Command::Run { listen, .. } => commands::node_flags(&cli.global, listen),
+        _ => NodeFlags::default(),
+    };
+    let level = match cli.command {
+        Command::Run { .. } => "info",
+        _ if cli.global.verbose => "debug",
+        _ => "warn",
+    };
+    Telemetry {
+        service: "block-chain-worker",
+        format: flags.log_format.unwrap_or_default(),
+        colour: false,
+        filter: flags
+            .log
+            .unwrap_or_else(|| format!("warn,block_chain_worker={level}")),
+        otlp: flags.otlp,
+    }
 }

@@ -2,56 +2,45 @@
 //!
 //! No relays, no discovery: addresses come from the directory that the coordinator keeps, and only keys in it are answered.
 //! A pair keeps one connection: the side with the smaller key dials first, and its connection stays where both dialled.
-//! Each direction has a stream for small messages, which begins with a hello, and one for bulk, see `frame`. The chain's
-//! id is in the ALPN and in the hello, so chains never mix. Queues are bounded by bytes; what does not fit is not sent,
+//! Each direction has a stream for small messages, which begins with a hello, and one for bulk, see `frame`. The chains of a
+//! node share a [`Port`], and nothing else: the chain's id is in the ALPN and in the hello, and a pair has a connection for
+//! each chain that both are in, with windows and queues of its own, so chains never mix, and none holds up another. Queues are bounded by bytes; what does not fit is not sent,
 //! and the periodic pull makes up for it. Of each peer the events are `Up`, its messages, `Down`, and so on from there.
 
 mod addressing;
 mod book;
 mod connection;
 mod frame;
+mod port;
 #[cfg(test)]
 mod tests;
 mod transport;
 
 use crate::machine::Message;
-use addressing::{addressee, alpn, is_meant_for, reachable};
+use addressing::{addressee, alpn, reachable};
 use block_chain_common::codec::encode_long;
 use block_chain_common::hash::ChainId;
-use block_chain_common::keys::{PublicKey, SecretKey};
+use block_chain_common::keys::PublicKey;
 use book::{BACK_OFF, Book};
 use bytes::Bytes;
 use connection::{Link, Streams, close, greet};
-use iroh::endpoint::{ConnectOptions, Connection, Incoming, NetReportConfig, PortmapperConfig, presets};
-use iroh::{Endpoint, EndpointAddr, RelayMode};
+use iroh::EndpointAddr;
+use iroh::endpoint::{ConnectOptions, Connection};
+pub use port::{NetError, Port};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long a connection may take to be made, hellos included.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Handshakes from outside that are under way at a time.
-const MAX_HANDSHAKES: usize = 32;
 /// Peers connected at a time: each may take memory for its queues.
 const MAX_CONNECTIONS: usize = 256;
 /// How long a peer of another version or chain is let alone.
 const MISMATCH: Duration = Duration::from_secs(30);
-/// Addresses told to the coordinator, which takes no more.
-const MAX_ADDRESSES: usize = 16;
-
-/// What the network needs to start.
-pub struct NetConfig {
-    /// The worker's key: its address on the network.
-    pub secret: SecretKey,
-    /// The chain.
-    pub chain: ChainId,
-    /// Where to listen (UDP).
-    pub bind: SocketAddr,
-}
 
 /// A peer of the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,15 +64,7 @@ pub enum NetEvent {
     Malformed(PublicKey, String),
 }
 
-/// Why the network cannot start.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen for peers on {bind}: {reason}")]
-pub struct NetError {
-    bind: SocketAddr,
-    reason: String,
-}
-
-/// The network. Cheap to clone.
+/// A chain's network. Cheap to clone.
 #[derive(Clone)]
 pub struct Network(Arc<Inner>);
 
@@ -97,12 +78,10 @@ struct Peers {
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
 struct Inner {
-    /// Taken out at the end: the port is free when nobody holds it any more.
-    endpoint: Mutex<Option<Endpoint>>,
+    port: Port,
     tasks: TaskTracker,
     me: PublicKey,
     chain: ChainId,
-    bind: SocketAddr,
     peers: Mutex<Peers>,
     events: mpsc::Sender<NetEvent>,
     changed: Notify,
@@ -118,34 +97,14 @@ struct Session {
 }
 
 impl Network {
-    /// Listens, and begins to dial whom the directory names.
-    ///
-    /// # Errors
-    /// Where the port cannot be had.
-    pub async fn start(config: NetConfig, events: mpsc::Sender<NetEvent>) -> Result<Self, NetError> {
-        let NetConfig { secret, chain, bind } = config;
-        let refused = |reason: String| NetError { bind, reason };
-        let endpoint = Endpoint::builder(presets::Minimal)
-            .secret_key(iroh::SecretKey::from_bytes(&secret.seed()))
-            .alpns(vec![alpn(&chain)])
-            .relay_mode(RelayMode::Disabled)
-            .clear_address_lookup()
-            .portmapper_config(PortmapperConfig::Disabled)
-            .net_report_config(NetReportConfig::minimal())
-            .transport_config(transport::config())
-            .clear_ip_transports()
-            .bind_addr(bind)
-            .map_err(|error| refused(error.to_string()))?
-            .bind()
-            .await
-            .map_err(|error| refused(format!("{error:#}")))?;
-        let me = secret.public_key();
+    /// Begins to answer a chain's peers on a port, and to dial whom the directory names.
+    pub fn start(port: &Port, chain: ChainId, events: mpsc::Sender<NetEvent>) -> Self {
+        let me = port.key();
         let network = Self(Arc::new(Inner {
-            endpoint: Mutex::new(Some(endpoint.clone())),
+            port: port.clone(),
             tasks: TaskTracker::new(),
             me,
             chain,
-            bind,
             peers: Mutex::new(Peers {
                 book: Book::new(me),
                 links: HashMap::new(),
@@ -155,35 +114,15 @@ impl Network {
             changed: Notify::new(),
             stopping: CancellationToken::new(),
         }));
-        network.0.tasks.spawn(network.clone().accept(endpoint));
+        port.serve(chain, network.clone());
         network.0.tasks.spawn(network.clone().dial());
-        Ok(network)
+        network
     }
 
     /// Where peers reach this node: what the directory is to say.
-    ///
-    /// Where it listens on all addresses, those of this machine's interfaces, and the loopback one for workers beside it.
     #[must_use]
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        let Some(endpoint) = self.endpoint() else {
-            return Vec::new();
-        };
-        let bound = endpoint.bound_sockets();
-        if !self.0.bind.ip().is_unspecified() {
-            return bound;
-        }
-        let loopback: IpAddr = match self.0.bind {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
-        let beside = bound
-            .first()
-            .map(|socket| SocketAddr::new(loopback, socket.port()));
-        let mut addresses: Vec<_> = endpoint.addr().ip_addrs().copied().collect();
-        addresses.retain(|address| Some(*address) != beside);
-        addresses.truncate(MAX_ADDRESSES - 1);
-        addresses.extend(beside);
-        addresses
+        self.0.port.local_addresses()
     }
 
     /// Who takes part: only they are dialled and answered; connections to others are closed.
@@ -243,77 +182,34 @@ impl Network {
         }
     }
 
-    /// Closes everything; the port is free when this returns. No event comes after it.
+    /// Closes the chain's connections. No event comes after it.
     pub async fn shutdown(&self) {
         self.0.stopping.cancel();
+        self.0.port.serve_no_more(&self.0.chain);
         for (_, link) in self.peers().links.drain() {
             link.close("the node stops");
         }
-        let endpoint = self.endpoint_slot().take();
-        let mut sockets = Vec::new();
-        if let Some(endpoint) = endpoint {
-            sockets = endpoint.bound_sockets();
-            endpoint.close().await;
-        }
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        // The library's own tasks let go of the sockets a moment later, and say nothing of it.
-        let freed = async {
-            while sockets.iter().any(|socket| UdpSocket::bind(socket).is_err()) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        if tokio::time::timeout(Duration::from_secs(1), freed).await.is_err() {
-            tracing::debug!("the port is not free yet, or somebody else's already");
-        }
-    }
-
-    fn endpoint_slot(&self) -> MutexGuard<'_, Option<Endpoint>> {
-        self.0.endpoint.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `None` after the end.
-    fn endpoint(&self) -> Option<Endpoint> {
-        self.endpoint_slot().clone()
     }
 
     fn peers(&self) -> MutexGuard<'_, Peers> {
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn accept(self, endpoint: Endpoint) {
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        let me = addressee(&self.0.me);
-        while let Some(incoming) = endpoint.accept().await {
-            if !is_meant_for(&me, &incoming) {
-                incoming.ignore();
-                continue;
+    /// Takes a connection from outside that is for this chain, in a task of its own.
+    fn take(&self, connection: Connection, handshake: OwnedSemaphorePermit) {
+        let network = self.clone();
+        self.0.tasks.spawn(async move {
+            let session = tokio::time::timeout(HANDSHAKE, network.answer(connection)).await;
+            drop(handshake);
+            if let Ok(Some(session)) = session {
+                network.run(session).await;
             }
-            let free = handshakes.available_permits();
-            if free < MAX_HANDSHAKES / 2 && !incoming.remote_addr_validated() {
-                // Under load an address has to be shown to be the sender's own, which costs nothing here.
-                if let Err(error) = incoming.retry() {
-                    tracing::debug!(%error, "a peer is not asked to try again");
-                }
-                continue;
-            }
-            let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
-                incoming.ignore();
-                continue;
-            };
-            let network = self.clone();
-            self.0.tasks.spawn(async move {
-                let session = tokio::time::timeout(HANDSHAKE, network.answer(incoming)).await;
-                drop(permit);
-                if let Ok(Some(session)) = session {
-                    network.run(session).await;
-                }
-            });
-        }
+        });
     }
 
-    async fn answer(&self, incoming: Incoming) -> Option<Session> {
-        let connection = incoming.accept().ok()?.await.ok()?;
+    async fn answer(&self, connection: Connection) -> Option<Session> {
         let key = PublicKey::from_bytes(*connection.remote_id().as_bytes());
         let refusal = self.peers().book.refusal(&key, Instant::now());
         match refusal {
@@ -377,7 +273,7 @@ impl Network {
             .into_iter()
             .fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
         let options = ConnectOptions::new().with_additional_alpns(vec![addressee(&key)]);
-        let endpoint = self.endpoint()?;
+        let endpoint = self.0.port.endpoint()?;
         let protocol = alpn(&self.0.chain);
         let connected = async {
             let connecting = endpoint.connect_with_opts(address, &protocol, options).await;

@@ -15,26 +15,35 @@
 //! | `account_history` | address, height, index → nothing, for what moved its value or changed its roles |
 //! | `state` | state key → value · `undo` block hash → delta · `history` level, index → node |
 //! | `mempool` | sequence → transaction · `checkpoints` kind, size → note · `candidates` height, hash → nothing |
+//! | `inherited` | of a fork: `s`, state key → value at its beginning · `t`, number → a record's transaction, and whence |
 
 mod accounts;
+mod archive;
 mod error;
+mod fork;
 mod journal;
 mod read;
 mod rebuild;
 mod repair;
 mod scratch;
+mod seed;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use accounts::REWARD;
+use accounts::RecentAccounts;
 pub(crate) use accounts::{concerned, concerns};
+pub use archive::{ArchiveError, ChainEnd, ChainPart, StoreBuilder};
 pub use error::{StorageError, system_hint};
 use error::{db_error, io_error};
+pub(crate) use fork::is_value_of;
+pub use fork::{ForkBuilder, ForkFailure, Inherited};
 use journal::JournalEnd;
 pub use rebuild::{Missing, is_rebuild_wanted, rebuild_where_wanted, want_rebuild};
 pub use repair::StateDifference;
 pub use scratch::{ScratchState, remove_scratch};
+pub use seed::Seeder;
 pub(crate) use write::superseded;
 
 use block_chain_common::block::ChainTip;
@@ -99,6 +108,8 @@ struct Keyspaces {
     mempool: Keyspace,
     checkpoints: Keyspace,
     candidates: Keyspace,
+    /// Of a fork alone; written once.
+    inherited: Option<Keyspace>,
 }
 
 impl Keyspaces {
@@ -135,6 +146,7 @@ struct Inner {
     db: Database,
     keyspaces: Keyspaces,
     cached: RwLock<Cached>,
+    accounts: RecentAccounts,
     poisoned: AtomicBool,
     /// What fjall counts as unflushed where next to nothing is.
     miscounted: AtomicU64,
@@ -180,16 +192,9 @@ impl Store {
         let io = |doing| move |error: std::io::Error| io_error(doing, dir, &error);
         fs::create_dir_all(dir).map_err(io("create"))?;
         let lock = lock(dir)?;
-        let db = Database::builder(dir.join("blocks"))
-            .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES)
-            // A start reads the journal again: it must be quick, not small.
-            .journal_compression(CompressionType::None)
-            // With more, the first of them spins while another merges (it puts what it may not do back into the queue).
-            .worker_threads(1)
-            .open()
-            .map_err(|error| db_error("open", dir, &error))?;
-        let keyspaces = open_keyspaces(&db).map_err(|error| db_error("open", dir, &error))?;
+        let db = open_database(dir).map_err(|error| db_error("open", dir, &error))?;
+        let is_fork = spec.genesis_state().is_none();
+        let keyspaces = open_keyspaces(&db, is_fork).map_err(|error| db_error("open", dir, &error))?;
         let read = |key: &str| {
             keyspaces
                 .meta
@@ -203,7 +208,7 @@ impl Store {
         }
         let head = match read("head")? {
             Some(bytes) => decode(&bytes, "the head")?,
-            None => write::create(&db, &keyspaces, spec).map_err(|error| db_error("create", dir, &error))?,
+            None => write::create(&db, &keyspaces, spec, None)?,
         };
         let found: ChainId = decode(&read("chain")?.unwrap_or_default(), "the chain's id")?;
         if found != spec.id() {
@@ -229,6 +234,7 @@ impl Store {
             db,
             keyspaces,
             cached: RwLock::new(cached),
+            accounts: RecentAccounts::default(),
             poisoned: AtomicBool::new(false),
             miscounted: AtomicU64::new(0),
             journal: JournalEnd::new(dir.join("blocks")),
@@ -270,6 +276,7 @@ impl Store {
     /// # Errors
     /// Where the system refuses.
     pub fn settle(&self) -> Result<(), StorageError> {
+        self.inner.accounts.clear();
         if self.inner.db.write_buffer_size() <= IDLE_BYTES {
             return Ok(());
         }
@@ -398,6 +405,19 @@ impl Store {
         }
     }
 
+    /// Everything that it holds, byte for byte, but for the names of the keyspaces' own formats.
+    #[cfg(test)]
+    fn everything(&self) -> Vec<(usize, Vec<u8>, Vec<u8>)> {
+        let all = self.inner.keyspaces.all().into_iter().enumerate();
+        all.flat_map(|(number, keyspace)| {
+            keyspace.iter().map(move |guard| {
+                let (key, value) = guard.into_inner().unwrap();
+                (number, key.to_vec(), value.to_vec())
+            })
+        })
+        .collect()
+    }
+
     fn state_hash_entry(&self) -> Result<LatticeHash, StorageError> {
         let bytes = self.get(&self.inner.keyspaces.meta, b"state_hash")?;
         let hash = bytes.and_then(|bytes| LatticeHash::from_bytes(&bytes));
@@ -405,7 +425,18 @@ impl Store {
     }
 }
 
-fn open_keyspaces(db: &Database) -> fjall::Result<Keyspaces> {
+fn open_database(dir: &Path) -> fjall::Result<Database> {
+    Database::builder(dir.join("blocks"))
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES)
+        // A start reads the journal again: it must be quick, not small.
+        .journal_compression(CompressionType::None)
+        // With more, the first of them spins while another merges (it puts what it may not do back into the queue).
+        .worker_threads(1)
+        .open()
+}
+
+fn open_keyspaces(db: &Database, is_fork: bool) -> fjall::Result<Keyspaces> {
     let merged_at = |name: &str, tables: u8| {
         db.keyspace(name, || {
             let compaction = fjall::compaction::Leveled::default().with_l0_threshold(tables);
@@ -429,10 +460,15 @@ fn open_keyspaces(db: &Database) -> fjall::Result<Keyspaces> {
         mempool: open("mempool")?,
         checkpoints: open("checkpoints")?,
         candidates: open("candidates")?,
+        inherited: is_fork.then(|| open("inherited")).transpose()?,
     })
 }
 
-fn lock(dir: &Path) -> Result<File, StorageError> {
+/// Takes a directory for this process, until the file is dropped.
+///
+/// # Errors
+/// Where another process has it.
+pub(crate) fn lock(dir: &Path) -> Result<File, StorageError> {
     let path = dir.join("node.lock");
     let opened = File::options()
         .read(true)

@@ -274,6 +274,12 @@ impl Wallet {
         Ok(wallet)
     }
 
+    /// Whether a text is a wallet whose key is encrypted.
+    #[must_use]
+    pub fn is_locked_text(text: &str) -> bool {
+        Self::parse(text, Path::new("")).is_ok_and(|wallet| wallet.is_locked())
+    }
+
     fn is_named(&self, name: &str) -> bool {
         let number = normal_number(name).ok();
         self.label.as_deref() == Some(name) || (number.is_some() && self.number == number)

@@ -2,14 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its functions do")]
 
+#[path = "commands/access.rs"]
+mod access;
+#[path = "commands/backups.rs"]
+mod backups;
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "commands/chain.rs"]
 mod chain;
+#[path = "commands/chains.rs"]
+mod chains;
 #[path = "commands/examples.rs"]
 mod examples;
 #[path = "commands/faults.rs"]
 mod faults;
+#[path = "commands/legacy.rs"]
+mod legacy;
 #[path = "commands/node.rs"]
 mod node;
+#[path = "commands/pages.rs"]
+mod pages;
 #[path = "support/postgres.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod postgres;
@@ -56,7 +68,7 @@ fn refused(output: &Output, what: &str) -> (i32, String) {
 fn every_command_that_needs_a_worker_says_where_none_is_registered() {
     let dir = tempfile::tempdir().unwrap();
     let id = "00".repeat(32);
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 19] = [
         &["get_id"],
         &["get_leader"],
         &["check_consistency"],
@@ -73,6 +85,9 @@ fn every_command_that_needs_a_worker_says_where_none_is_registered() {
         &["peers"],
         &["receipt", &id],
         &["--json", "get_id"],
+        &["backup"],
+        &["log"],
+        &["backup", "--snapshot"],
     ];
     for words in commands {
         let (code, said) = refused(&run(dir.path(), words), words[0]);

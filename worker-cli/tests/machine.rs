@@ -11,13 +11,14 @@
 mod world;
 
 use block_chain_common::block::{Block, CheckedBlock, CheckedHeader};
-use block_chain_common::checkpoint::Checkpoint;
+use block_chain_common::checkpoint::{Checkpoint, is_final};
 use block_chain_common::codec::BoundedBytes;
 use block_chain_common::double_block::DoubleBlock;
 use block_chain_common::evidence::{Evidence, Statement, Verdict};
 use block_chain_common::hash::{BlockHash, Digest, Root};
 use block_chain_common::header::{Header, Proof};
 use block_chain_common::keys::{PublicKey, SecretKey};
+use block_chain_common::note::SignedNote;
 use block_chain_common::peer_message::Message;
 use block_chain_common::quantity::{Height, Term, Timestamp};
 use block_chain_common::work::Target;
@@ -126,6 +127,26 @@ fn a_newcomer_catches_up_with_a_long_chain() {
     world.assert_agreed();
     assert_eq!(world.head(newcomer).0, 150);
     assert_eq!(world.transactions(newcomer), world.transactions(0));
+}
+
+/// A receipt is worth nothing to who trusts the members of now, if it is cosigned by the one of then.
+#[test]
+fn those_who_count_later_cosign_what_was_final_before() {
+    let mut world = World::new(1);
+    world.join();
+    world.settle();
+    // Final to the first alone: the second counts from here on.
+    world.mine(0);
+    world.settle();
+    let view = world.view();
+    let counting: Vec<PublicKey> = view.counting().map(|member| member.public_key).collect();
+    assert_eq!(counting.len(), 2);
+    for node in 0..2 {
+        let last = world.nodes[node].store.final_checkpoint().unwrap();
+        assert_eq!(last.size, 2);
+        let note = SignedNote::parse(&last.note).unwrap();
+        assert!(is_final(&note, &counting), "node {node}: {note}");
+    }
 }
 
 #[test]

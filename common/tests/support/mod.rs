@@ -137,8 +137,8 @@ impl State {
     /// What the chain begins with.
     pub(crate) fn genesis(spec: &CheckedSpec) -> (Self, LatticeHash) {
         let mut state = Self::default();
-        state.redo(spec.genesis_state());
-        (state, spec.genesis_state().hash_after().clone())
+        state.redo(spec.genesis_state().unwrap());
+        (state, spec.genesis_state().unwrap().hash_after().clone())
     }
 
     /// As it is after the change.

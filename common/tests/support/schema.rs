@@ -102,6 +102,7 @@ impl Document {
                 },
                 "enum" => said.as_array().unwrap().contains(value),
                 "minimum" => value.as_f64().is_none_or(|number| Some(number) >= said.as_f64()),
+                "maximum" => value.as_f64().is_none_or(|number| Some(number) <= said.as_f64()),
                 "maxLength" => value.as_str().is_none_or(|text| text.len() <= number(said)),
                 "maxItems" => value.as_array().is_none_or(|list| list.len() <= number(said)),
                 "minItems" => value.as_array().is_none_or(|list| list.len() >= number(said)),

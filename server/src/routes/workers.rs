@@ -5,9 +5,11 @@ use crate::error::ServiceError;
 use actix_web::web::{Data, Json, Path, Query};
 use actix_web::{HttpRequest, get, post};
 use block_chain_common::coordinator_api::{
-    ChainInfo, ChainView, Challenge, CheckpointPage, CheckpointView, Claim, ClaimTaken, CommitAnswer,
-    CommitRequest, CosignRequest, Heartbeat, LeaveRequest, Left, Orders, RegisterRequest, Registration,
+    ChainInfo, ChainSummary, ChainView, Challenge, CheckpointPage, CheckpointView, Claim, ClaimTaken,
+    CommitAnswer, CommitFigures, CommitRequest, CosignRequest, CreateChain, Heard, Heartbeat, Heartbeats,
+    LeaveRequest, Left, Noted, Orders, RegisterRequest, Registration,
 };
+use block_chain_web::strict::{JsonObject, Strict};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -18,16 +20,19 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
         .service(challenge)
         .service(register)
         .service(heartbeat)
+        .service(heartbeats)
         .service(leave)
         .service(claim)
         .service(recoveries)
         .service(orders)
+        .service(create_chain)
         .service(chains)
         .service(chain)
         .service(chain_view)
         .service(checkpoints)
         .service(commit)
-        .service(cosign);
+        .service(cosign)
+        .service(tell_figures);
 }
 
 type Answer<T> = Result<Json<T>, ServiceError>;
@@ -44,17 +49,22 @@ async fn challenge(state: Data<State>) -> Answer<Challenge> {
 
 /// Register: the same key gets the same id, and a new token
 #[utoipa::path(
+    request_body = RegisterRequest,
     tag = "workers",
     responses((status = 200, description = "the worker is part of the network", body = Registration), ServiceError)
 )]
 #[post("/v1/workers")]
-async fn register(state: Data<State>, Json(body): Json<RegisterRequest>) -> Answer<Registration> {
+async fn register(
+    state: Data<State>,
+    Json(Strict(body)): JsonObject<RegisterRequest>,
+) -> Answer<Registration> {
     let registered = call(&state, move |service| service.register(&body, now()));
     Ok(Json(registered.await?))
 }
 
 /// The worker lives
 #[utoipa::path(
+    request_body = Heartbeat,
     tag = "workers",
     params(("id" = Uuid, Path, description = "the worker's id")),
     security(("worker_token" = [])),
@@ -65,7 +75,7 @@ async fn heartbeat(
     state: Data<State>,
     request: HttpRequest,
     id: Path<Uuid>,
-    Json(body): Json<Heartbeat>,
+    Json(Strict(body)): JsonObject<Heartbeat>,
 ) -> Answer<ChainView> {
     let token = bearer(&request);
     let view = call(&state, move |service| {
@@ -75,8 +85,32 @@ async fn heartbeat(
     Ok(Json(view.await?))
 }
 
+/// The worker lives, on several chains at once
+#[utoipa::path(
+    request_body = Heartbeats,
+    tag = "workers",
+    params(("id" = Uuid, Path, description = "the worker's id")),
+    security(("worker_token" = [])),
+    responses((status = 200, description = "of each chain, in order, its network or why the worker is not heard there", body = Heard), ServiceError)
+)]
+#[post("/v1/workers/{id}/heartbeats")]
+async fn heartbeats(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<Uuid>,
+    Json(Strict(body)): JsonObject<Heartbeats>,
+) -> Answer<Heard> {
+    let token = bearer(&request);
+    let heard = call(&state, move |service| {
+        let who = service.authenticate(Some(*id), token.as_deref())?;
+        service.heartbeats(&who, &body.beats, now())
+    });
+    Ok(Json(heard.await?))
+}
+
 /// The worker leaves a chain's network
 #[utoipa::path(
+    request_body = LeaveRequest,
     tag = "workers",
     params(("id" = Uuid, Path, description = "the worker's id")),
     security(("worker_token" = [])),
@@ -87,7 +121,7 @@ async fn leave(
     state: Data<State>,
     request: HttpRequest,
     id: Path<Uuid>,
-    Json(body): Json<LeaveRequest>,
+    Json(Strict(body)): JsonObject<LeaveRequest>,
 ) -> Answer<Left> {
     let token = bearer(&request);
     let left = call(&state, move |service| {
@@ -99,6 +133,7 @@ async fn leave(
 
 /// The worker shows what the coordinator does not know any more
 #[utoipa::path(
+    request_body = Claim,
     tag = "workers",
     params(("id" = Uuid, Path, description = "the worker's id")),
     security(("worker_token" = [])),
@@ -109,7 +144,7 @@ async fn claim(
     state: Data<State>,
     request: HttpRequest,
     id: Path<Uuid>,
-    Json(body): Json<Claim>,
+    Json(Strict(body)): JsonObject<Claim>,
 ) -> Answer<ClaimTaken> {
     let token = bearer(&request);
     let taken = call(&state, move |service| {
@@ -152,14 +187,35 @@ async fn orders(state: Data<State>, name: Path<String>, Query(query): Query<Orde
     Ok(Json(found.await?))
 }
 
+/// Make a chain; the same spec again changes nothing
+#[utoipa::path(
+    request_body = CreateChain,
+    tag = "chains",
+    security(("worker_token" = [])),
+    responses((status = 200, description = "the chain", body = ChainInfo), ServiceError)
+)]
+#[post("/v1/chains")]
+async fn create_chain(
+    state: Data<State>,
+    request: HttpRequest,
+    Json(Strict(body)): JsonObject<CreateChain>,
+) -> Answer<ChainInfo> {
+    let token = bearer(&request);
+    let made = call(&state, move |service| {
+        let who = service.authenticate(None, token.as_deref())?;
+        service.create_chain(&who, &body.spec)
+    });
+    Ok(Json(made.await?))
+}
+
 /// All chains
 #[utoipa::path(
     tag = "chains",
-    responses((status = 200, description = "by name", body = Vec<ChainInfo>), ServiceError)
+    responses((status = 200, description = "by name", body = Vec<ChainSummary>), ServiceError)
 )]
 #[get("/v1/chains")]
-async fn chains(state: Data<State>) -> Answer<Vec<ChainInfo>> {
-    Ok(Json(call(&state, |service| service.chains()).await?))
+async fn chains(state: Data<State>) -> Answer<Vec<ChainSummary>> {
+    Ok(Json(call(&state, |service| service.chain_list(now())).await?))
 }
 
 /// A chain: its id, spec and coordinator's key
@@ -223,6 +279,7 @@ async fn checkpoints(
 
 /// The leader asks to commit a block
 #[utoipa::path(
+    request_body = CommitRequest,
     tag = "chains",
     params(("name" = String, Path, description = "the chain's name", example = "main")),
     security(("worker_token" = [])),
@@ -233,18 +290,45 @@ async fn commit(
     state: Data<State>,
     request: HttpRequest,
     name: Path<String>,
-    Json(body): Json<CommitRequest>,
+    Json(Strict(body)): JsonObject<CommitRequest>,
 ) -> Answer<CommitAnswer> {
     let token = bearer(&request);
     let answer = call(&state, move |service| {
         let who = service.authenticate(None, token.as_deref())?;
-        service.commit(&who, &name, &body)
+        let answer = service.commit(&who, &name, &body)?;
+        service.note_committed(&name, body.size, now());
+        Ok(answer)
     });
     Ok(Json(answer.await?))
 }
 
+/// A leader tells what the blocks hold that it had committed, for the page of figures
+#[utoipa::path(
+    request_body = CommitFigures,
+    tag = "workers",
+    params(("id" = Uuid, Path, description = "the worker's id")),
+    security(("worker_token" = [])),
+    responses((status = 200, description = "taken note of", body = Noted), ServiceError)
+)]
+#[post("/v1/workers/{id}/figures")]
+async fn tell_figures(
+    state: Data<State>,
+    request: HttpRequest,
+    id: Path<Uuid>,
+    Json(Strict(body)): JsonObject<CommitFigures>,
+) -> Answer<Noted> {
+    let token = bearer(&request);
+    let noted = call(&state, move |service| {
+        service.authenticate(Some(*id), token.as_deref())?;
+        service.note_figures(&body, now())?;
+        Ok(Noted {})
+    });
+    Ok(Json(noted.await?))
+}
+
 /// A member cosigns a checkpoint that it has persisted
 #[utoipa::path(
+    request_body = CosignRequest,
     tag = "chains",
     params(("name" = String, Path, description = "the chain's name", example = "main")),
     security(("worker_token" = [])),
@@ -255,12 +339,16 @@ async fn cosign(
     state: Data<State>,
     request: HttpRequest,
     name: Path<String>,
-    Json(body): Json<CosignRequest>,
+    Json(Strict(body)): JsonObject<CosignRequest>,
 ) -> Answer<CheckpointView> {
     let token = bearer(&request);
     let answer = call(&state, move |service| {
         let who = service.authenticate(None, token.as_deref())?;
-        service.cosign(&who, &name, &body)
+        let view = service.cosign(&who, &name, &body)?;
+        if view.is_final {
+            service.note_final(&name, view.size, now());
+        }
+        Ok(view)
     });
     Ok(Json(answer.await?))
 }

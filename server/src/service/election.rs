@@ -4,7 +4,7 @@ use super::agreement::finalise_last;
 use super::membership::{counting, next_to_count};
 use super::{Service, chain_row, from_sql, to_sql};
 use crate::error::ServiceError;
-use crate::store::{MemberRow, Tx};
+use crate::store::{MemberRow, TermRow, Tx};
 use block_chain_common::coordinator_api::Event;
 use block_chain_common::quantity::{Term, Timestamp};
 use std::cmp::Reverse;
@@ -32,6 +32,7 @@ impl Service {
     pub fn tick(&self, now: Timestamp) -> Result<(), ServiceError> {
         let (events, seen) = self.store.transaction(|tx| {
             let (mut events, mut seen) = (Vec::new(), BTreeMap::new());
+            Self::forget_wishes(tx, now)?;
             for chain in tx.chains()? {
                 forget_future(tx, &chain.name, now)?;
                 self.evict_one(tx, &chain.name, now, &mut events)?;
@@ -45,6 +46,7 @@ impl Service {
             Ok::<_, ServiceError>((events, seen))
         })?;
         self.tell(events);
+        self.write_figures(now, false)?;
         if self.store.is_shared() {
             self.tell_of_others(seen);
         }
@@ -137,6 +139,12 @@ impl Service {
                     Some(&member.worker),
                     to_sql(now.get()),
                 )?;
+                tx.add_term(&TermRow {
+                    chain: chain.name.clone(),
+                    term: to_sql(term.get()),
+                    worker: member.worker.clone(),
+                    since_ms: to_sql(now.get()),
+                })?;
                 tracing::info!(chain = chain.name, %term, leader = member.worker, "a leader is elected");
                 events.push(Event::Leader {
                     chain: chain.name,

@@ -3,15 +3,15 @@
 use super::agreement::finalise_last;
 use super::{Service, chain_row, from_sql, random_hex, to_sql};
 use crate::error::ServiceError;
-use crate::store::{ChainRow, CheckpointRow, MemberRow, Tx, WorkerRow};
+use crate::store::{ChainRow, CheckpointRow, MemberRow, Refusal as _, Tx, WorkerRow};
 use block_chain_common::agreement::SafetyRule;
 use block_chain_common::coordinator_api::{
-    API_VERSION, ChainView, Challenge, Event, Heartbeat, Left, RegisterRequest, Registration,
-    registration_bytes,
+    API_VERSION, ChainHeard, ChainView, Challenge, Event, Heard, Heartbeat, Left, RegisterRequest,
+    Registration, registration_bytes,
 };
 use block_chain_common::hash::{BlockHash, sha256};
 use block_chain_common::keys::PublicKey;
-use block_chain_common::limits::{MAX_CHAIN_WORKERS, check_name};
+use block_chain_common::limits::{MAX_CHAIN_WORKERS, MAX_HEARTBEATS, check_name};
 use block_chain_common::quantity::Timestamp;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
@@ -31,6 +31,9 @@ const MAX_WORKERS: i64 = 1_000_000;
 const MAX_ADDRESSES: usize = 16;
 /// The length of the URL of a worker's page.
 const MAX_API_BYTES: usize = 256;
+
+/// The length of a program's version.
+const MAX_VERSION_BYTES: usize = 64;
 
 /// Times of the coordinator, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +123,7 @@ impl Service {
             let known = tx.worker_of_key(&key)?;
             if known.is_none() {
                 // A key that was let in once has signed the challenge: a worker whose own token is lost is no stranger.
-                self.check_join_token(request.token.as_deref())?;
+                self.use_join_token(tx, request.token.as_deref(), now)?;
             }
             let id = match known {
                 Some(worker) => {
@@ -245,6 +248,8 @@ impl Service {
                 head: BlockHash::ZERO.to_string(),
                 committed: 0,
                 counts: counts_at_once(tx, &chain.name)?,
+                orders: 0,
+                version: None,
             },
         };
         member.last_seen_ms = to_sql(now.get());
@@ -289,76 +294,127 @@ impl Service {
         }
     }
 
-    /// A worker lives. One that was evicted is a member again.
+    /// A worker lives. One that was evicted is a member again, and one that is none becomes one.
     ///
     /// # Errors
-    /// Where the worker knows more than this coordinator, or left.
+    /// Where the worker knows more than this coordinator, or there is no such chain.
     pub fn heartbeat(
         &self,
         who: &Capability,
         beat: &Heartbeat,
         now: Timestamp,
     ) -> Result<ChainView, ServiceError> {
-        check_addresses(&beat.addresses, beat.api.as_deref())?;
+        check_beat(beat)?;
         let (view, events) = self.store.transaction(|tx| {
-            let chain = chain_row(tx, &beat.chain)?;
-            let size = tx
-                .last_checkpoint(&chain.name)?
-                .map_or(0, |last| from_sql(last.size));
-            let term = from_sql(chain.term);
-            let ahead = beat.checkpoint_size > size || beat.term.get() > term;
-            if ahead && self.keeps(SafetyRule::Backwards) {
-                let (worker_term, worker_size) = (beat.term.get(), beat.checkpoint_size);
-                return Err(ServiceError::Behind {
-                    worker_term,
-                    worker_size,
-                    term,
-                    size,
-                });
-            }
-            let members = tx.members(&chain.name)?;
-            let id = who.worker.to_string();
-            let known = members
-                .iter()
-                .find(|(member, _)| member.worker == id)
-                .map(|(member, _)| member.clone());
             let mut events = Vec::new();
-            let addresses = addresses_json(&beat.addresses);
-            if known
-                .as_ref()
-                .is_none_or(|known| known.addresses != addresses || known.api != beat.api)
-            {
-                events.push(Event::Members {
-                    chain: chain.name.clone(),
-                });
-            }
-            let counts = match &known {
-                Some(known) => known.counts,
-                None => counts_at_once(tx, &chain.name)?,
-            };
-            tx.put_member(&MemberRow {
-                chain: chain.name.clone(),
-                worker: id,
-                counts,
-                // Its lease is over, and its time in the quorum is not.
-                last_seen_ms: to_sql(if beat.stepping_down {
-                    now.get().saturating_sub(self.settings.lease_ms.saturating_add(1))
-                } else {
-                    now.get()
-                }),
-                joined: known.map_or(to_sql(now.get()), |known| known.joined),
-                addresses,
-                api: beat.api.clone(),
-                height: to_sql(beat.height.get()),
-                head: beat.head.to_string(),
-                committed: to_sql(beat.committed.get()),
-            })?;
-            self.elect_if_needed(tx, &chain.name, now, &mut events)?;
-            let chain = chain_row(tx, &chain.name)?;
-            Ok((self.view_in(tx, &chain, now)?, events))
+            Ok::<_, ServiceError>((self.hear(tx, who, beat, now, &mut events)?, events))
         })?;
         self.tell(events);
         Ok(view)
+    }
+
+    /// A worker lives on several chains: one transaction. What is refused of one chain is told with the others' views.
+    ///
+    /// # Errors
+    /// Where a beat cannot be read, there are too many, or the database fails.
+    pub fn heartbeats(
+        &self,
+        who: &Capability,
+        beats: &[Heartbeat],
+        now: Timestamp,
+    ) -> Result<Heard, ServiceError> {
+        if beats.len() > MAX_HEARTBEATS {
+            let found = beats.len();
+            return Err(ServiceError::Malformed(format!(
+                "{found} heartbeats, at most {MAX_HEARTBEATS} are allowed at a time"
+            )));
+        }
+        for beat in beats {
+            check_beat(beat)?;
+        }
+        let (chains, events) = self.store.transaction(|tx| {
+            let (mut chains, mut events) = (Vec::with_capacity(beats.len()), Vec::new());
+            for beat in beats {
+                // A refusal comes before anything is written.
+                chains.push(match self.hear(tx, who, beat, now, &mut events) {
+                    Ok(view) => ChainHeard::View(view),
+                    Err(error) if error.store_error().is_some() => return Err(error),
+                    Err(error) => ChainHeard::Refused(error.body()),
+                });
+            }
+            Ok((chains, events))
+        })?;
+        self.tell(events);
+        Ok(Heard { chains })
+    }
+
+    fn hear(
+        &self,
+        tx: &mut dyn Tx,
+        who: &Capability,
+        beat: &Heartbeat,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<ChainView, ServiceError> {
+        let chain = chain_row(tx, &beat.chain)?;
+        let size = tx
+            .last_checkpoint(&chain.name)?
+            .map_or(0, |last| from_sql(last.size));
+        let term = from_sql(chain.term);
+        let ahead = beat.checkpoint_size > size || beat.term.get() > term;
+        if ahead && self.keeps(SafetyRule::Backwards) {
+            let (worker_term, worker_size) = (beat.term.get(), beat.checkpoint_size);
+            return Err(ServiceError::Behind {
+                worker_term,
+                worker_size,
+                term,
+                size,
+            });
+        }
+        let members = tx.members(&chain.name)?;
+        let id = who.worker.to_string();
+        let known = members
+            .iter()
+            .find(|(member, _)| member.worker == id)
+            .map(|(member, _)| member.clone());
+        if known.is_none() && members.len() >= MAX_CHAIN_WORKERS {
+            return Err(ServiceError::Full { chain: chain.name });
+        }
+        let addresses = addresses_json(&beat.addresses);
+        if known
+            .as_ref()
+            .is_none_or(|known| known.addresses != addresses || known.api != beat.api)
+        {
+            events.push(Event::Members {
+                chain: chain.name.clone(),
+            });
+        }
+        let counts = match &known {
+            Some(known) => known.counts,
+            None => counts_at_once(tx, &chain.name)?,
+        };
+        tx.put_member(&MemberRow {
+            chain: chain.name.clone(),
+            worker: id,
+            counts,
+            // Its lease is over, and its time in the quorum is not.
+            last_seen_ms: to_sql(if beat.stepping_down {
+                now.get().saturating_sub(self.settings.lease_ms.saturating_add(1))
+            } else {
+                now.get()
+            }),
+            joined: known.map_or(to_sql(now.get()), |known| known.joined),
+            addresses,
+            api: beat.api.clone(),
+            height: to_sql(beat.height.get()),
+            head: beat.head.to_string(),
+            committed: to_sql(beat.committed.get()),
+            orders: to_sql(beat.orders),
+            version: beat.version.clone(),
+        })?;
+        self.elect_if_needed(tx, &chain.name, now, events)?;
+        let chain = chain_row(tx, &chain.name)?;
+        self.view_in(tx, &chain, now)
     }
 
     /// A worker leaves; if it led, another is elected at once.
@@ -368,30 +424,31 @@ impl Service {
     pub fn leave(&self, who: &Capability, chain: &str, now: Timestamp) -> Result<Left, ServiceError> {
         let (left, events) = self.store.transaction(|tx| {
             let chain = chain_row(tx, chain)?;
-            let left = tx.remove_member(&chain.name, &who.worker.to_string())?;
-            if counting(&tx.members(&chain.name)?) == 0 {
-                let last = tx.last_checkpoint(&chain.name)?;
-                let_count(tx, &chain.name, last.as_ref())?;
-            }
-            let mut events = vec![Event::Members {
-                chain: chain.name.clone(),
-            }];
-            finalise_last(tx, &chain, &mut events)?;
-            self.elect_if_needed(tx, &chain.name, now, &mut events)?;
-            Ok::<_, ServiceError>((left, events))
+            self.remove(tx, &chain, who.worker, now)
         })?;
         self.tell(events);
         Ok(Left { left })
     }
 
-    fn check_join_token(&self, given: Option<&str>) -> Result<(), ServiceError> {
-        match (&self.join_token, given) {
-            (None, _) => Ok(()),
-            (Some(_), None) => Err(ServiceError::JoinToken("missing")),
-            // Hashes are compared, so a difference in time says nothing of the token.
-            (Some(expected), Some(given)) if hex::encode(sha256(&[given.as_bytes()])) == *expected => Ok(()),
-            (Some(_), Some(_)) => Err(ServiceError::JoinToken("wrong")),
+    /// Takes a member out; whoever is left may make a majority now, or have to elect. Gives whether it was one.
+    pub(super) fn remove(
+        &self,
+        tx: &mut dyn Tx,
+        chain: &ChainRow,
+        worker: Uuid,
+        now: Timestamp,
+    ) -> Result<(bool, Vec<Event>), ServiceError> {
+        let left = tx.remove_member(&chain.name, &worker.to_string())?;
+        if counting(&tx.members(&chain.name)?) == 0 {
+            let last = tx.last_checkpoint(&chain.name)?;
+            let_count(tx, &chain.name, last.as_ref())?;
         }
+        let mut events = vec![Event::Members {
+            chain: chain.name.clone(),
+        }];
+        finalise_last(tx, chain, &mut events)?;
+        self.elect_if_needed(tx, &chain.name, now, &mut events)?;
+        Ok((left, events))
     }
 }
 
@@ -458,6 +515,17 @@ fn is_challenge(text: &str) -> bool {
 
 fn addresses_json(addresses: &[String]) -> String {
     serde_json::Value::from(addresses).to_string()
+}
+
+fn check_beat(beat: &Heartbeat) -> Result<(), ServiceError> {
+    let is_version =
+        |text: &str| text.len() <= MAX_VERSION_BYTES && text.chars().all(|c| c.is_ascii_graphic());
+    if !beat.version.as_deref().is_none_or(is_version) {
+        return Err(ServiceError::Malformed(format!(
+            "the worker's version is not 1 to {MAX_VERSION_BYTES} characters of ASCII"
+        )));
+    }
+    check_addresses(&beat.addresses, beat.api.as_deref())
 }
 
 fn check_addresses(addresses: &[String], api: Option<&str>) -> Result<(), ServiceError> {

@@ -6,7 +6,9 @@ use crate::error::ServiceError;
 use crate::store::{ChainRow, CheckpointRow, CosignatureRow, MemberRow, StoreError, Tx, WorkerRow};
 use block_chain_common::agreement::majority;
 use block_chain_common::checkpoint::witness_name;
-use block_chain_common::coordinator_api::{ChainView, CheckpointPage, CheckpointView, Leader, Member};
+use block_chain_common::coordinator_api::{
+    ChainView, CheckpointPage, CheckpointView, ForkWish, Leader, Member,
+};
 use block_chain_common::keys::PublicKey;
 use block_chain_common::note::{NoteSignature, SignedNote};
 use block_chain_common::quantity::{Height, Term, Timestamp};
@@ -54,6 +56,10 @@ impl Service {
             Some(row) => Some(checkpoint_view(tx, &row, &keys, chain.final_size)?),
             None => None,
         };
+        let wished = tx
+            .fork_wishes()?
+            .into_iter()
+            .filter(|wish| wish.chain == chain.name);
         Ok(ChainView {
             time: now,
             chain: chain.name.clone(),
@@ -66,6 +72,12 @@ impl Service {
             lease_ms: self.settings.lease_ms,
             heartbeat_ms: self.settings.heartbeat_ms,
             orders: from_sql(tx.next_order(&chain.name)?),
+            forks: wished
+                .map(|wish| ForkWish {
+                    name: wish.name,
+                    at: Height::new(from_sql(wish.height)),
+                })
+                .collect(),
         })
     }
 
@@ -114,6 +126,7 @@ impl Service {
             head: member.head.parse().or(Err(damaged("the head")))?,
             committed: Height::new(from_sql(member.committed)),
             counts: member.does_count(),
+            version: member.version.clone(),
         })
     }
 }

@@ -1,16 +1,26 @@
 //! The queries, once for both backends.
 
+use super::archive::{Dialect, Table};
 use super::rows::{
-    ChainRow, CheckpointRow, ClaimRow, CosignatureRow, MemberRow, OrderRow, RecoveryRow, WorkerRow,
+    ChainRow, CheckpointRow, ClaimRow, CosignatureRow, FigureRow, ForkWishRow, JoinTokenRow, MemberRow,
+    OrderRow, RecoveryRow, TermRow, WorkerRow,
 };
 use super::schema::{
-    chains, challenges, checkpoints, claims, cosignatures, members, orders, recoveries, settings, workers,
+    chains, challenges, checkpoints, claims, cosignatures, figures, fork_wishes, join_tokens, members,
+    orders, recoveries, settings, terms, workers,
 };
 use super::{PgConnection, StoreError, Tx};
 use diesel::prelude::*;
 
+/// A row as JSON.
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    line: String,
+}
+
 macro_rules! queries {
-    ($connection:ty) => {
+    ($connection:ty, $dialect:expr) => {
         impl Tx for $connection {
             fn setting(&mut self, name: &str) -> Result<Option<String>, StoreError> {
                 Ok(settings::table
@@ -294,9 +304,129 @@ macro_rules! queries {
                     .execute(self)?;
                 Ok(())
             }
+
+            fn join_tokens(&mut self) -> Result<Vec<JoinTokenRow>, StoreError> {
+                let all = join_tokens::table.order((join_tokens::created_ms.desc(), join_tokens::id));
+                Ok(all.select(JoinTokenRow::as_select()).load(self)?)
+            }
+
+            fn join_token(&mut self, hash: &str) -> Result<Option<JoinTokenRow>, StoreError> {
+                let one = join_tokens::table.filter(join_tokens::hash.eq(hash));
+                Ok(one
+                    .select(JoinTokenRow::as_select())
+                    .first(self)
+                    .optional()?)
+            }
+
+            fn put_join_token(&mut self, token: &JoinTokenRow) -> Result<(), StoreError> {
+                diesel::insert_into(join_tokens::table)
+                    .values(token)
+                    .on_conflict(join_tokens::id)
+                    .do_update()
+                    .set(token)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn forget_join_tokens(&mut self, before_ms: i64) -> Result<(), StoreError> {
+                let over = join_tokens::expires_ms
+                    .lt(before_ms)
+                    .or(join_tokens::revoked_ms.lt(before_ms));
+                diesel::delete(join_tokens::table.filter(over)).execute(self)?;
+                Ok(())
+            }
+
+            fn terms(&mut self, chain: &str, limit: i64) -> Result<Vec<TermRow>, StoreError> {
+                let all = terms::table.filter(terms::chain.eq(chain));
+                Ok(all
+                    .order(terms::term.desc())
+                    .limit(limit)
+                    .select(TermRow::as_select())
+                    .load(self)?)
+            }
+
+            fn add_term(&mut self, term: &TermRow) -> Result<(), StoreError> {
+                diesel::insert_into(terms::table)
+                    .values(term)
+                    .on_conflict((terms::chain, terms::term))
+                    .do_nothing()
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn figures(&mut self, chain: &str, from: i64) -> Result<Vec<FigureRow>, StoreError> {
+                let all = figures::table.filter(figures::chain.eq(chain).and(figures::minute.ge(from)));
+                Ok(all
+                    .order(figures::minute)
+                    .select(FigureRow::as_select())
+                    .load(self)?)
+            }
+
+            fn figure(&mut self, chain: &str, minute: i64) -> Result<Option<FigureRow>, StoreError> {
+                let one = figures::table.find((chain, minute));
+                Ok(one.select(FigureRow::as_select()).first(self).optional()?)
+            }
+
+            fn put_figure(&mut self, figure: &FigureRow) -> Result<(), StoreError> {
+                diesel::insert_into(figures::table)
+                    .values(figure)
+                    .on_conflict((figures::chain, figures::minute))
+                    .do_update()
+                    .set(figure)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn forget_figures(&mut self, before: i64) -> Result<(), StoreError> {
+                diesel::delete(figures::table.filter(figures::minute.lt(before))).execute(self)?;
+                Ok(())
+            }
+
+            fn fork_wishes(&mut self) -> Result<Vec<ForkWishRow>, StoreError> {
+                let all = fork_wishes::table.order(fork_wishes::name);
+                Ok(all.select(ForkWishRow::as_select()).load(self)?)
+            }
+
+            fn add_fork_wish(&mut self, wish: &ForkWishRow) -> Result<(), StoreError> {
+                diesel::insert_into(fork_wishes::table)
+                    .values(wish)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn remove_fork_wish(&mut self, name: &str) -> Result<(), StoreError> {
+                diesel::delete(fork_wishes::table.find(name)).execute(self)?;
+                Ok(())
+            }
+
+            fn page(&mut self, table: &Table, after: Option<&str>) -> Result<Vec<String>, StoreError> {
+                let query = diesel::sql_query(table.page_sql($dialect, after.is_some()));
+                let lines: Vec<Line> = match after {
+                    Some(after) => query.bind::<diesel::sql_types::Text, _>(after).load(self)?,
+                    None => query.load(self)?,
+                };
+                Ok(lines.into_iter().map(|line| line.line).collect())
+            }
+
+            fn load_rows(
+                &mut self,
+                table: &Table,
+                columns: &[&str],
+                rows: &str,
+            ) -> Result<usize, StoreError> {
+                let query = diesel::sql_query(table.load_sql($dialect, columns));
+                Ok(query
+                    .bind::<diesel::sql_types::Text, _>(rows)
+                    .execute(self)?)
+            }
+
+            fn clear(&mut self, table: &Table) -> Result<(), StoreError> {
+                diesel::sql_query(format!("DELETE FROM {}", table.name)).execute(self)?;
+                Ok(())
+            }
         }
     };
 }
 
-queries!(diesel::sqlite::SqliteConnection);
-queries!(PgConnection);
+queries!(diesel::sqlite::SqliteConnection, Dialect::Sqlite);
+queries!(PgConnection, Dialect::Postgres);

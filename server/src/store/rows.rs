@@ -1,6 +1,9 @@
 //! Rows, as they are stored. Numbers are signed because SQL's are; the service converts and checks them.
 
-use super::schema::{chains, checkpoints, claims, cosignatures, members, orders, recoveries, workers};
+use super::schema::{
+    chains, checkpoints, claims, cosignatures, figures, fork_wishes, join_tokens, members, orders,
+    recoveries, terms, workers,
+};
 use diesel::{AsChangeset, Insertable, Queryable, Selectable};
 
 /// A chain.
@@ -63,6 +66,10 @@ pub struct MemberRow {
     pub committed: i64,
     /// Whether it counts in the quorum: 1; one that has joined and holds less than is committed: 0.
     pub counts: i64,
+    /// The coordinator's own transactions that it has seen in blocks.
+    pub orders: i64,
+    /// The version of its program, where it says so.
+    pub version: Option<String>,
 }
 
 impl MemberRow {
@@ -143,4 +150,80 @@ pub struct OrderRow {
     pub nonce: i64,
     /// The encoded transaction, in hex.
     pub body: String,
+}
+
+/// What lets workers in.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = join_tokens, treat_none_as_null = true)]
+pub struct JoinTokenRow {
+    /// What it is listed and revoked by.
+    pub id: String,
+    /// SHA-256 of it, in hex.
+    pub hash: String,
+    /// What it is for.
+    pub label: String,
+    /// When it was made.
+    pub created_ms: i64,
+    /// From when on it is no good; never where it is not said.
+    pub expires_ms: Option<i64>,
+    /// How many workers it still lets in; any number where it is not said.
+    pub uses_left: Option<i64>,
+    /// How many it has let in.
+    pub used: i64,
+    /// When it was revoked.
+    pub revoked_ms: Option<i64>,
+}
+
+/// Who led in a term.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = terms)]
+pub struct TermRow {
+    /// The chain.
+    pub chain: String,
+    /// The term.
+    pub term: i64,
+    /// The leader.
+    pub worker: String,
+    /// Since when.
+    pub since_ms: i64,
+}
+
+/// What was committed on a chain in a minute.
+#[derive(Debug, Clone, Default, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = figures)]
+pub struct FigureRow {
+    /// The chain.
+    pub chain: String,
+    /// Minutes since 1970.
+    pub minute: i64,
+    /// Blocks.
+    pub blocks: i64,
+    /// Their transactions.
+    pub transactions: i64,
+    /// Their encoded bytes.
+    pub bytes: i64,
+    /// Attempts that their proofs of work stand for, on average.
+    pub work: f64,
+    /// Checkpoints.
+    pub checkpoints: i64,
+    /// How long those that became final took for it, together.
+    pub final_ms: i64,
+    /// How many became final.
+    pub finals: i64,
+    /// Who has how much of the stake, as JSON; empty where nothing was told.
+    pub shares: String,
+}
+
+/// A fork that an operator has asked for.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = fork_wishes)]
+pub struct ForkWishRow {
+    /// Its name.
+    pub name: String,
+    /// The chain that it is to be forked from.
+    pub chain: String,
+    /// The block whose state it begins with.
+    pub height: i64,
+    /// When it was asked for.
+    pub asked_ms: i64,
 }

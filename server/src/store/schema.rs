@@ -38,6 +38,8 @@ diesel::table! {
         head -> Text,
         committed -> BigInt,
         counts -> BigInt,
+        orders -> BigInt,
+        version -> Nullable<Text>,
     }
 }
 diesel::table! {
@@ -61,5 +63,37 @@ diesel::table! {
 }
 diesel::table! {
     orders (chain, nonce) { chain -> Text, nonce -> BigInt, body -> Text, }
+}
+diesel::table! {
+    join_tokens (id) {
+        id -> Text,
+        hash -> Text,
+        label -> Text,
+        created_ms -> BigInt,
+        expires_ms -> Nullable<BigInt>,
+        uses_left -> Nullable<BigInt>,
+        used -> BigInt,
+        revoked_ms -> Nullable<BigInt>,
+    }
+}
+diesel::table! {
+    terms (chain, term) { chain -> Text, term -> BigInt, worker -> Text, since_ms -> BigInt, }
+}
+diesel::table! {
+    figures (chain, minute) {
+        chain -> Text,
+        minute -> BigInt,
+        blocks -> BigInt,
+        transactions -> BigInt,
+        bytes -> BigInt,
+        work -> Double,
+        checkpoints -> BigInt,
+        final_ms -> BigInt,
+        finals -> BigInt,
+        shares -> Text,
+    }
+}
+diesel::table! {
+    fork_wishes (name) { name -> Text, chain -> Text, height -> BigInt, asked_ms -> BigInt, }
 }
 diesel::allow_tables_to_appear_in_same_query!(members, workers);

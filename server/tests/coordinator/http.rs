@@ -84,7 +84,7 @@ async fn every_refusal_is_json_with_a_code() {
     let folder = tempfile::tempdir().unwrap();
     let (client, running) = (client(), run(folder.path()).await);
     let url = running.url.clone();
-    let large = "x".repeat(2_000_000);
+    let large = "x".repeat(3_000_000);
     let id = "00000000-0000-4000-8000-000000000000";
     let heartbeat = format!("/v1/workers/{id}/heartbeat");
     let get = |path: &str| client.get(format!("{url}{path}"));
@@ -197,7 +197,7 @@ async fn an_event_stream_tells_of_a_worker_and_does_not_hold_up_the_stop() {
 }
 
 /// The program, ended with its value.
-struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -206,7 +206,7 @@ impl Drop for Program {
     }
 }
 
-fn program(dir: &Path, flags: &[&str]) -> Program {
+pub(crate) fn program(dir: &Path, flags: &[&str]) -> Program {
     let child = Command::new(env!("CARGO_BIN_EXE_block-chain-server"))
         .arg("--data-dir")
         .arg(dir)
@@ -218,7 +218,7 @@ fn program(dir: &Path, flags: &[&str]) -> Program {
     Program(child.unwrap())
 }
 
-fn first_line(program: &mut Program) -> String {
+pub(crate) fn first_line(program: &mut Program) -> String {
     let mut line = String::new();
     let mut output = BufReader::new(program.0.stdout.as_mut().unwrap());
     output.read_line(&mut line).unwrap();
@@ -265,13 +265,18 @@ fn what_stops_a_start_is_said_in_two_lines() {
         .strip_prefix("listening on http://")
         .unwrap()
         .to_owned();
+    let stopped = tempfile::tempdir().unwrap();
+    let mut second = program(stopped.path(), &["--bind", "127.0.0.1:0"]);
+    first_line(&mut second);
+    drop(second);
     let other = tempfile::tempdir().unwrap();
     let file = other.path().join("file");
     std::fs::write(&file, "").unwrap();
     for (dir, flags, expected) in [
         (other.path(), vec!["--bind", &address], (1, "cannot listen on")),
+        (dir, vec!["--bind", "127.0.0.1:0"], (1, "another server runs in")),
         (
-            dir,
+            stopped.path(),
             vec!["--bind", "127.0.0.1:0", "--difficulty", "3"],
             (1, "chain main exists with"),
         ),

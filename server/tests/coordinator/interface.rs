@@ -4,35 +4,56 @@
 use crate::http::{client, run};
 use crate::network::{Tree, Worker, cosigned, sign, start};
 use crate::schema::Document;
+use block_chain_common::chain_spec::ChainSpec;
+use block_chain_common::codec::encode;
 use block_chain_common::keys::SecretKey;
 use block_chain_server::store::Store;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 /// The interface that workers rely on. A route that is added, renamed or lost changes this list.
-const ROUTES: [(&str, &str); 24] = [
+const ROUTES: [(&str, &str); 43] = [
     ("GET", "/"),
+    ("GET", "/chains"),
     ("GET", "/check_leader"),
     ("GET", "/docs"),
+    ("GET", "/figures"),
     ("GET", "/healthz"),
+    ("GET", "/login"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/readyz"),
+    ("GET", "/tokens"),
     ("GET", "/v1/chains"),
     ("GET", "/v1/chains/{name}"),
     ("GET", "/v1/chains/{name}/checkpoints"),
+    ("GET", "/v1/chains/{name}/figures"),
     ("GET", "/v1/chains/{name}/orders"),
     ("GET", "/v1/chains/{name}/recoveries"),
+    ("GET", "/v1/chains/{name}/terms"),
     ("GET", "/v1/chains/{name}/view"),
+    ("GET", "/v1/log"),
+    ("DELETE", "/v1/session"),
     ("GET", "/v1/events"),
+    ("GET", "/v1/tokens"),
     ("POST", "/check_leader"),
     ("POST", "/register"),
+    ("POST", "/v1/chains"),
+    ("POST", "/v1/chains/{name}"),
     ("POST", "/v1/chains/{name}/checkpoints"),
     ("POST", "/v1/chains/{name}/cosignatures"),
+    ("POST", "/v1/chains/{name}/forks"),
+    ("POST", "/v1/chains/{name}/members/{worker}/evict"),
     ("POST", "/v1/challenges"),
+    ("POST", "/v1/log"),
+    ("POST", "/v1/session"),
+    ("POST", "/v1/tokens"),
+    ("POST", "/v1/tokens/{id}/revoke"),
     ("POST", "/v1/workers"),
     ("POST", "/v1/workers/{id}/claim"),
+    ("POST", "/v1/workers/{id}/figures"),
     ("POST", "/v1/workers/{id}/heartbeat"),
+    ("POST", "/v1/workers/{id}/heartbeats"),
     ("POST", "/v1/workers/{id}/leave"),
     // Not in the document: the files of the page at /docs.
     ("GET", "/docs/"),
@@ -192,6 +213,24 @@ async fn real_answers_are_as_described() {
             .0,
         401
     );
+    let unknown = json!({
+        "chain": "none", "height": 0, "head": "0".repeat(64), "committed": 0, "term": 0, "checkpoint_size": 0,
+        "addresses": []
+    });
+    let beats = json!({ "beats": [beat, unknown] });
+    let heartbeats = ("POST", "/v1/workers/{id}/heartbeats");
+    let heard = checked.done(heartbeats, Some(&beats), me).await;
+    assert_eq!(heard["chains"][0]["view"]["chain"], "main");
+    assert_eq!(heard["chains"][1]["refused"]["code"], "unknown_chain");
+    let too_many = json!({ "beats": vec![beat.clone(); 65] });
+    assert_eq!(checked.ask(heartbeats, Some(&too_many), me).await.0, 400);
+    let new = ChainSpec::default_for("audit", worker.key.public_key().address());
+    let new = json!({ "spec": hex::encode(encode(&new)) });
+    let create = ("POST", "/v1/chains");
+    assert_eq!(checked.done(create, Some(&new), me).await["name"], "audit");
+    for unreadable in [json!({ "spec": "00" }), json!({ "spec": "zz" }), json!({})] {
+        assert_eq!(checked.ask(create, Some(&unreadable), me).await.0, 400);
+    }
     let claim = ("POST", "/v1/workers/{id}/claim");
     let later = json!({ "chain": "main", "term": 4 });
     assert_eq!(

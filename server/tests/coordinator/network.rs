@@ -95,6 +95,8 @@ pub(crate) fn heartbeat(service: &Service, height: u64) -> Heartbeat {
         addresses: Vec::new(),
         api: None,
         stepping_down: false,
+        orders: 0,
+        version: None,
     }
 }
 

@@ -1,13 +1,16 @@
 //! Roles that the coordinator gives as the first admin of its chain.
 
 use crate::both::{Open, on_both};
-use crate::network::{at, code, start};
+use crate::network::{at, code, heartbeat, network, start};
 use block_chain_common::codec::decode;
 use block_chain_common::keys::SecretKey;
 use block_chain_common::transaction::{CheckedTransaction, Payload, Role, Transaction};
 use block_chain_server::service::stored_spec;
 
-on_both!(grants_are_signed_in_order_and_kept);
+on_both!(
+    grants_are_signed_in_order_and_kept,
+    grants_after_a_restore_follow_those_that_a_majority_has_seen,
+);
 
 fn grants_are_signed_in_order_and_kept(open: Open<'_>) {
     let service = start(open());
@@ -45,4 +48,30 @@ fn grants_are_signed_in_order_and_kept(open: Open<'_>) {
         }
     }
     assert_eq!(seen, ids);
+}
+
+fn grants_after_a_restore_follow_those_that_a_majority_has_seen(open: Open<'_>) {
+    let (service, workers) = network(open(), 3);
+    let to = SecretKey::from_seed(&[9; 32]).public_key().address();
+    let nonce = |from: u64| {
+        let page = service.orders("main", from).unwrap().transactions;
+        let last: Transaction = decode(&hex::decode(page.last().unwrap()).unwrap()).unwrap();
+        last.nonce.get()
+    };
+    let sees = |worker: usize, orders: u64| {
+        let mut seen = heartbeat(&service, 0);
+        seen.orders = orders;
+        service.heartbeat(&workers[worker].who, &seen, at(10)).unwrap();
+    };
+    service.grant("main", to, Role::Issue).unwrap();
+    assert_eq!(nonce(0), 0);
+    // One alone says that there are a thousand: nobody else does.
+    sees(0, 1_000);
+    service.grant("main", to, Role::Mine).unwrap();
+    assert_eq!(nonce(0), 1);
+    // Two have seen seven at least, of which this database knows two.
+    sees(1, 7);
+    service.grant("main", to, Role::Write).unwrap();
+    assert_eq!((nonce(0), service.view("main", at(10)).unwrap().orders), (7, 8));
+    assert_eq!(nonce(7), 7);
 }

@@ -12,6 +12,25 @@ use block_chain_server::service::Service;
 use block_chain_worker::machine::{CommitOutcome, Event, Message, claim, load_frontier};
 use rand::Rng as _;
 
+/// What a worker says of a disk.
+fn heartbeat(tables: &Tables) -> Heartbeat {
+    let (height, head) = tables.head();
+    let size = tables.committed_size();
+    Heartbeat {
+        chain: "main".to_owned(),
+        height,
+        head,
+        committed: Height::new(size.saturating_sub(1)),
+        term: tables.term(),
+        checkpoint_size: size,
+        addresses: Vec::new(),
+        api: None,
+        stepping_down: false,
+        orders: 0,
+        version: None,
+    }
+}
+
 impl World {
     /// Everybody acknowledges at once what is proposed, whether it is there or not.
     pub(super) fn acknowledge_blindly(&mut self, leader: usize, message: &Message) -> Result<(), String> {
@@ -58,20 +77,7 @@ impl World {
         };
         let event = match &request {
             ToCoordinator::Heartbeat => {
-                let tables = node.disk.visible();
-                let (height, head) = tables.head();
-                let size = tables.committed_size();
-                let beat = Heartbeat {
-                    chain: "main".to_owned(),
-                    height,
-                    head,
-                    committed: Height::new(size.saturating_sub(1)),
-                    term: tables.term(),
-                    checkpoint_size: size,
-                    addresses: Vec::new(),
-                    api: None,
-                    stepping_down: false,
-                };
+                let beat = heartbeat(node.disk.visible());
                 match service.heartbeat(&node.worker, &beat, now) {
                     Ok(view) => Event::View(Box::new(view)),
                     // As the node's link: it shows the coordinator what it lacks.

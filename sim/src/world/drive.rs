@@ -108,7 +108,11 @@ impl World {
                 next = Some(Event::Continue);
             }
             if wrote && let Some(node) = self.nodes.get(number) {
-                self.promises.node(number, node.disk.visible())?;
+                let tables = node.disk.visible();
+                self.promises.node(number, tables)?;
+                tables
+                    .check_value(&self.spec)
+                    .map_err(|broken| format!("node {number}: {broken}"))?;
             }
         }
         self.perform(number, at_once)

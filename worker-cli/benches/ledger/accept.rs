@@ -58,17 +58,8 @@ fn many_a_request(node: &Node, round: usize) -> Duration {
 
 /// Every connection its bodies, one after the other; then what waits is mined, so that each round begins alike.
 fn send(node: &Node, prepared: &[Vec<Vec<u8>>]) -> Duration {
-    let mut connections: Vec<_> = prepared.iter().map(|_| node.connect()).collect();
     let started = Instant::now();
-    std::thread::scope(|scope| {
-        for (connection, bodies) in connections.iter_mut().zip(prepared) {
-            scope.spawn(move || {
-                for body in bodies {
-                    connection.post_raw("/v1/transactions", "application/octet-stream", body);
-                }
-            });
-        }
-    });
+    node.submit(prepared);
     let took = started.elapsed();
     while node.status()["mempool_count"].as_u64() != Some(0) {
         let height = node.mine();

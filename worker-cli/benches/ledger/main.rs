@@ -1,7 +1,7 @@
 //! The ledger as a whole, with real processes: what a node accepts, how long a commitment takes, how fast a newcomer
 //! catches up, and what a long chain costs to hold, to open and to ask.
 //!
-//! `cargo bench --bench ledger -- [accept] [commit] [sync]`; all three where none is named. `BENCH_TRANSACTIONS` (1000000)
+//! `cargo bench --bench ledger -- [accept] [transfer] [stake] [commit] [sync]`; all of them where none is named. `BENCH_TRANSACTIONS` (1000000)
 //! is the length of the chain for `sync`. Every rate stands beside the rate of batch verification alone in the same run.
 
 #![expect(clippy::print_stdout, reason = "its output is the figures")]
@@ -11,7 +11,9 @@ mod accept;
 mod commit;
 mod network;
 mod reference;
+mod stake;
 mod sync;
+mod transfer;
 mod wire;
 
 use std::time::Duration;
@@ -24,6 +26,12 @@ fn main() {
     let wants = |name: &str| asked.is_empty() || asked.iter().any(|word| word == name);
     if wants("accept") {
         accept::run();
+    }
+    if wants("transfer") {
+        transfer::run();
+    }
+    if wants("stake") {
+        stake::run();
     }
     if wants("commit") {
         commit::run();

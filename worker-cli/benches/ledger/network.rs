@@ -27,6 +27,8 @@ pub(crate) struct Node {
     server: String,
     pub(crate) api: String,
     cookie: String,
+    /// Before every path, where another chain than the first is asked.
+    prefix: String,
 }
 
 impl Network {
@@ -65,13 +67,29 @@ impl Network {
             server: self.server.url.clone(),
             api,
             cookie,
+            prefix: String::new(),
         }
     }
 }
 
 impl Node {
     pub(crate) fn connect(&self) -> Connection {
-        Connection::open(&self.api, &self.cookie)
+        Connection::open(&self.api, &self.cookie, &self.prefix)
+    }
+
+    /// Makes a chain, and asks that one from now on.
+    pub(crate) fn create(&mut self, name: &str, spec: &Value) {
+        let body = serde_json::json!({ "name": name, "spec": spec }).to_string();
+        self.connect()
+            .post("/v1/chains", "application/json", body.as_bytes());
+        self.prefix = format!("/chains/{name}");
+    }
+
+    /// Joins a chain, and asks that one from now on.
+    pub(crate) fn join(&mut self, name: &str) {
+        let path = format!("/v1/chains/{name}/join");
+        self.connect().post(&path, "application/json", b"{}");
+        self.prefix = format!("/chains/{name}");
     }
 
     pub(crate) fn chain(&self) -> ChainId {
@@ -96,6 +114,20 @@ impl Node {
             std::thread::sleep(LOOK);
         }
         started.elapsed()
+    }
+
+    /// Hands in transactions: every connection its bodies, one after the other.
+    pub(crate) fn submit(&self, prepared: &[Vec<Vec<u8>>]) {
+        let mut connections: Vec<_> = prepared.iter().map(|_| self.connect()).collect();
+        std::thread::scope(|scope| {
+            for (connection, bodies) in connections.iter_mut().zip(prepared) {
+                scope.spawn(move || {
+                    for body in bodies {
+                        connection.post_raw("/v1/transactions", "application/octet-stream", body);
+                    }
+                });
+            }
+        });
     }
 
     pub(crate) fn status(&self) -> Value {

@@ -7,10 +7,12 @@ use std::net::TcpStream;
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     head: String,
+    /// Before every path, where another chain than the first is asked.
+    prefix: String,
 }
 
 impl Connection {
-    pub(crate) fn open(api: &str, cookie: &str) -> Self {
+    pub(crate) fn open(api: &str, cookie: &str, prefix: &str) -> Self {
         let host = api.trim_start_matches("http://");
         let stream = TcpStream::connect(host).expect("the node listens");
         stream.set_nodelay(true).expect("an option of TCP");
@@ -18,11 +20,12 @@ impl Connection {
         Self {
             stream: BufReader::new(stream),
             head,
+            prefix: prefix.to_owned(),
         }
     }
 
     pub(crate) fn get(&mut self, path: &str) -> serde_json::Value {
-        let request = format!("GET {path} HTTP/1.1\r\n{}\r\n", self.head);
+        let request = format!("GET {}{path} HTTP/1.1\r\n{}\r\n", self.prefix, self.head);
         self.ask(request.into_bytes())
     }
 
@@ -33,7 +36,8 @@ impl Connection {
     /// The answer's bytes, so that nothing is spent on reading them.
     pub(crate) fn post_raw(&mut self, path: &str, kind: &str, body: &[u8]) -> Vec<u8> {
         let head = format!(
-            "POST {path} HTTP/1.1\r\n{}content-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            "POST {}{path} HTTP/1.1\r\n{}content-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            self.prefix,
             self.head,
             body.len()
         );

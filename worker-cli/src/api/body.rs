@@ -5,6 +5,7 @@ use actix_web::dev::Payload;
 use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpRequest};
 use block_chain_common::limits::MAX_REQUEST_BYTES;
+use block_chain_web::strict::Strict;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,7 @@ impl Body {
     /// As JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         serde_json::from_slice(&self.0)
+            .map(|Strict(value)| value)
             .map_err(|error| ApiError::Malformed(format!("the body cannot be read: {error}")))
     }
 }

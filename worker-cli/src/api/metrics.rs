@@ -3,9 +3,8 @@
 use super::ApiState;
 use super::error::ApiError;
 use super::types::NodeStatus;
-use actix_web::web::Data;
 use actix_web::{HttpResponse, get};
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// A gauge's name, what it shows, and where its figure is taken from.
 type Figure = (&'static str, &'static str, fn(&NodeStatus) -> u64);
@@ -43,7 +42,7 @@ const FIGURES: [Figure; 12] = [
 pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
-    gauges: Vec<IntGauge>,
+    gauges: Vec<IntGaugeVec>,
 }
 
 impl Metrics {
@@ -58,7 +57,8 @@ impl Metrics {
         registry.register(Box::new(requests.clone()))?;
         let mut gauges = Vec::with_capacity(FIGURES.len());
         for (name, help, _) in FIGURES {
-            let gauge = IntGauge::new(format!("block_chain_node_{name}"), help)?;
+            let opts = Opts::new(format!("block_chain_node_{name}"), help);
+            let gauge = IntGaugeVec::new(opts, &["chain"])?;
             registry.register(Box::new(gauge.clone()))?;
             gauges.push(gauge);
         }
@@ -76,22 +76,30 @@ impl Metrics {
             .inc();
     }
 
-    fn show(&self, status: &NodeStatus) -> prometheus::Result<String> {
+    fn show(&self, chains: &[(String, NodeStatus)]) -> prometheus::Result<String> {
         for (gauge, (_, _, figure)) in self.gauges.iter().zip(FIGURES) {
-            gauge.set(i64::try_from(figure(status)).unwrap_or(i64::MAX));
+            // A chain that was left is shown no more.
+            gauge.reset();
+            for (chain, status) in chains {
+                let value = i64::try_from(figure(status)).unwrap_or(i64::MAX);
+                gauge.with_label_values(&[chain]).set(value);
+            }
         }
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-/// Figures for Prometheus
+/// Figures for Prometheus, of all chains
 #[utoipa::path(
     tag = "service",
     responses((status = 200, description = "the figures", body = String, content_type = "text/plain"), ApiError)
 )]
 #[get("/metrics")]
-pub(super) async fn figures(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    let text = state.metrics.show(&state.node.status());
+pub(super) async fn figures(state: ApiState) -> Result<HttpResponse, ApiError> {
+    let open = state.interface.chains.open();
+    let open = open.into_iter();
+    let chains: Vec<_> = open.map(|(name, chain)| (name, chain.node.status())).collect();
+    let text = state.interface.metrics.show(&chains);
     let text = text.map_err(|error| ApiError::Conflict(error.to_string()))?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")

@@ -2,10 +2,10 @@
 //! from elsewhere. Who asks for what is not in it is told so here.
 
 use super::error::ApiError;
-use actix_web::dev::ResourceDef;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get};
 use block_chain_common::coordinator_api::ApiError as Refusal;
+pub(super) use block_chain_web::interface::Interface;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -16,9 +16,17 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 #[openapi(
     info(
         title = "block-chain-worker: a node",
-        description = "One worker's replica of the chain, for its commands, its page, and programs on its machine."
+        description = "One worker's replicas of its chains, for its commands, its page, and programs on its machine."
     ),
     components(schemas(Refusal)),
+    servers(
+        (url = "/", description = "the chain that the worker is registered for"),
+        (
+            url = "/chains/{chain}",
+            description = "another chain that it has joined",
+            variables(("chain" = (default = "main", description = "the chain's name")))
+        )
+    ),
     modifiers(&Cookie)
 )]
 struct Base;
@@ -45,35 +53,13 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
     config.map(|config| config.service(pages));
 }
 
-/// The interface as it is served: its description, and the methods of each path.
-pub(super) struct Interface {
-    document: String,
-    routes: Vec<(ResourceDef, String)>,
-}
-
-impl Interface {
-    /// Of the description of all routes.
-    pub(super) fn new(document: &utoipa::openapi::OpenApi) -> Self {
-        let routes = document.paths.paths.iter().map(|(path, item)| {
-            let item = serde_json::to_value(item).unwrap_or_default();
-            let methods = item.as_object().into_iter().flat_map(|item| item.keys());
-            let methods: Vec<String> = methods.map(|method| method.to_uppercase()).collect();
-            (ResourceDef::new(path.as_str()), methods.join(", "))
-        });
-        Self {
-            routes: routes.collect(),
-            document: serde_json::to_string(document).unwrap_or_default(),
-        }
-    }
-}
-
 /// This description, as OpenAPI 3.1
 #[utoipa::path(tag = "service", responses((status = 200, description = "the document", body = Object)))]
 #[get("/openapi.json")]
 async fn openapi_json(interface: Data<Interface>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
-        .body(interface.document.clone())
+        .body(interface.document().to_owned())
 }
 
 /// A page to read and try the interface
@@ -91,16 +77,13 @@ pub(super) async fn unrouted(
     interface: Data<Interface>,
 ) -> Result<HttpResponse, ApiError> {
     let method = request.method().to_string();
-    let found = interface
-        .routes
-        .iter()
-        .find(|(path, _)| path.is_match(request.path()));
+    let found = interface.methods(request.path());
     let path = request.path().chars().take(120).collect();
     Err(match found {
-        Some((_, allowed)) => ApiError::Method {
+        Some(allowed) => ApiError::Method {
             method,
             path,
-            allowed: allowed.clone(),
+            allowed: allowed.to_owned(),
         },
         None => ApiError::NotFound(format!(
             "there is no {method} {path}; the routes are listed at /docs"

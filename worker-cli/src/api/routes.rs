@@ -1,35 +1,53 @@
 //! The routes. Each handler says what it takes and answers; the interface's description is made of that.
 
 mod accounts;
+mod bulk;
+mod chains;
 mod network;
 mod submit;
+mod wallets;
 
+pub(super) use accounts::{account_view, history_view};
 pub(super) use network::{full_status, peers_view};
+pub(super) use wallets::wallet_refusal;
 
 use super::error::ApiError;
 use super::json::{block_view, to_json, transaction_json};
-use super::types::{BlockView, MempoolView, RecordVersion, RecordView, Status, TransactionView};
-use super::{ApiState, blocks, find, guard, metrics, openapi, page, service};
+use super::types::{
+    BlockView, MempoolView, Origin, RecordVersion, RecordView, Status, TransactionView, Verification,
+};
+use super::{ApiState, Interface, blocks, guard, legacy, metrics, openapi, pages, service};
 use crate::machine::{ChainRead as _, Place};
 use crate::node::RequestError;
+use crate::storage::StoredCheckpoint;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::error::JsonPayloadError;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, Json, Path, Query};
 use actix_web::{App, HttpResponse, get};
+use block_chain_common::chain_keys::ChainKeys;
+use block_chain_common::checkpoint::is_final;
 use block_chain_common::coordinator_api::ChainView;
 use block_chain_common::hash::{BlockHash, TxId};
 use block_chain_common::history::prove_inclusion;
+use block_chain_common::keys::PublicKey;
 use block_chain_common::limits::MAX_REQUEST_BYTES;
 use block_chain_common::merkle::prove_transaction;
+use block_chain_common::note::SignedNote;
 use block_chain_common::quantity::Height;
-use block_chain_common::receipt::Receipt;
+use block_chain_common::receipt::{Receipt, ReceiptError, Standing};
 use block_chain_common::transaction::{Payload, RecordKey, Transaction};
 use serde::Deserialize;
+use std::time::{Duration, Instant};
 use utoipa::IntoParams;
 use utoipa_actix_web::AppExt as _;
 use utoipa_actix_web::service_config::ServiceConfig;
+
+/// How long a receipt waits for the cosignatures of members that have come since its block became final.
+const PROVABLE: Duration = Duration::from_secs(10);
+/// Between two looks for them.
+const PROVABLE_STEP: Duration = Duration::from_millis(200);
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
@@ -38,7 +56,7 @@ const MAX_PAGE: usize = 100_000;
 
 /// All routes, with their description, what every request passes, and what answers besides them.
 pub(super) fn app(
-    state: Data<ApiState>,
+    interface: Data<Interface>,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -48,9 +66,16 @@ pub(super) fn app(
         InitError = (),
     >,
 > {
-    let app = App::new().app_data(state).wrap(from_fn(guard::guard));
+    let has_legacy = interface.has_legacy;
+    let app = App::new().app_data(interface).wrap(from_fn(guard::guard));
     let app = app.into_utoipa_app().openapi(openapi::base());
-    let (app, document) = app.configure(configure).split_for_parts();
+    let app = app.configure(configure);
+    let app = if has_legacy {
+        app.configure(legacy::configure)
+    } else {
+        app
+    };
+    let (app, document) = app.split_for_parts();
     app.app_data(Data::new(openapi::Interface::new(&document)))
         .default_service(web::to(openapi::unrouted))
 }
@@ -66,8 +91,13 @@ fn configure(config: &mut ServiceConfig<'_>) {
         .error_handler(|error, _| ApiError::Malformed(format!("the path cannot be read: {error}")).into());
     config.app_data(json).app_data(query).app_data(path);
     accounts::configure(config);
+    bulk::configure(config);
+    chains::configure(config);
     network::configure(config);
     submit::configure(config);
+    wallets::configure(config);
+    pages::configure(config);
+    config.map(|config| config.configure(block_chain_web::assets::configure));
     openapi::configure(config);
     config
         .service(get_transaction)
@@ -76,13 +106,11 @@ fn configure(config: &mut ServiceConfig<'_>) {
         .service(get_block)
         .service(get_record)
         .service(get_receipt)
+        .service(verify_receipt)
         .service(service::listen)
         .service(service::healthz)
         .service(service::readyz)
-        .service(metrics::figures)
-        .service(find::find_anything)
-        .service(page::show_block)
-        .service(page::home);
+        .service(metrics::figures);
 }
 
 fn unreadable(error: JsonPayloadError) -> ApiError {
@@ -104,7 +132,7 @@ fn unreadable(error: JsonPayloadError) -> ApiError {
     responses((status = 200, description = "the transaction", body = TransactionView), ApiError)
 )]
 #[get("/v1/transactions/{id}")]
-async fn get_transaction(state: Data<ApiState>, id: Path<String>) -> Answer<TransactionView> {
+async fn get_transaction(state: ApiState, id: Path<String>) -> Answer<TransactionView> {
     Ok(Json(transaction_view(&state, parse(&id)?)?))
 }
 
@@ -150,7 +178,7 @@ struct Limit {
     responses((status = 200, description = "the transactions, in order of arrival", body = MempoolView), ApiError)
 )]
 #[get("/v1/mempool")]
-async fn get_mempool(state: Data<ApiState>, Query(page): Query<Limit>) -> Answer<MempoolView> {
+async fn get_mempool(state: ApiState, Query(page): Query<Limit>) -> Answer<MempoolView> {
     let limit = page.limit.unwrap_or(1_000).min(MAX_PAGE);
     Ok(Json(blocking(move || Ok(state.node.mempool(limit))).await?))
 }
@@ -162,7 +190,7 @@ async fn get_mempool(state: Data<ApiState>, Query(page): Query<Limit>) -> Answer
     responses((status = 200, description = "the block", body = BlockView), ApiError)
 )]
 #[get("/v1/blocks/{which}")]
-async fn get_block(state: Data<ApiState>, which: Path<String>) -> Answer<BlockView> {
+async fn get_block(state: ApiState, which: Path<String>) -> Answer<BlockView> {
     let hash = match which.parse::<u64>() {
         Ok(height) => {
             let found = state.node.store().hash_at(Height::new(height))?;
@@ -199,7 +227,7 @@ struct RecordQuery {
     responses((status = 200, description = "the value now", body = RecordView), ApiError)
 )]
 #[get("/v1/record")]
-async fn get_record(state: Data<ApiState>, Query(query): Query<RecordQuery>) -> Answer<RecordView> {
+async fn get_record(state: ApiState, Query(query): Query<RecordQuery>) -> Answer<RecordView> {
     let key = RecordKey::new(query.key.clone().into_bytes())
         .map_err(|error| ApiError::Malformed(format!("the key has {error}")))?;
     // A key may have a megabyte of history a value: not on the thread that answers others.
@@ -211,16 +239,7 @@ fn record_view(state: &ApiState, key: &RecordKey, query: RecordQuery) -> Result<
     let place = state.node.store().record(key)?.ok_or_else(unknown)?;
     let current = version(state, place)?;
     let history = if query.history {
-        let places = state
-            .node
-            .store()
-            .record_history(key, query.limit.unwrap_or(1_000).min(MAX_PAGE))?;
-        Some(
-            places
-                .into_iter()
-                .map(|place| version(state, place))
-                .collect::<Result<Vec<_>, _>>()?,
-        )
+        Some(versions(state, key, query.limit.unwrap_or(1_000).min(MAX_PAGE))?)
     } else {
         None
     };
@@ -231,15 +250,42 @@ fn record_view(state: &ApiState, key: &RecordKey, query: RecordQuery) -> Result<
     })
 }
 
-pub(super) fn version(state: &ApiState, place: Place) -> Result<RecordVersion, ApiError> {
+/// The values that a key had, newest first.
+pub(super) fn versions(
+    state: &ApiState,
+    key: &RecordKey,
+    limit: usize,
+) -> Result<Vec<RecordVersion>, ApiError> {
+    let places = state.node.store().record_history(key, limit)?.into_iter();
+    places.map(|place| version(state, place)).collect()
+}
+
+fn version(state: &ApiState, place: Place) -> Result<RecordVersion, ApiError> {
     let lost = || {
         ApiError::NotFound(format!(
             "transaction {} of block {} is missing",
             place.index, place.height
         ))
     };
-    let found = state.node.store().transaction(place)?.ok_or_else(lost)?;
-    let (_, header) = state.node.store().header_at(place.height)?.ok_or_else(lost)?;
+    let store = state.node.store();
+    let inherited = match place.height {
+        Height::ZERO => store.inherited(place.index)?,
+        _ => None,
+    };
+    let (found, timestamp, inherited) = match inherited {
+        Some(inherited) => {
+            let origin = Origin {
+                chain: inherited.chain,
+                block: inherited.height,
+            };
+            (inherited.transaction, inherited.timestamp, Some(origin))
+        }
+        None => {
+            let found = store.transaction(place)?.ok_or_else(lost)?;
+            let (_, header) = store.header_at(place.height)?.ok_or_else(lost)?;
+            (found, header.timestamp, None)
+        }
+    };
     let (transaction_id, sender) = (found.id(), found.sender.address());
     let Payload::Put { value, .. } = found.payload else {
         return Err(lost());
@@ -254,7 +300,8 @@ pub(super) fn version(state: &ApiState, place: Place) -> Result<RecordVersion, A
         transaction_id,
         sender,
         block: place.height,
-        timestamp: header.timestamp,
+        timestamp,
+        inherited,
         status: state.node.block_status(place.height),
     })
 }
@@ -266,19 +313,73 @@ pub(super) fn version(state: &ApiState, place: Place) -> Result<RecordVersion, A
     responses((status = 200, description = "the receipt", body = String, content_type = "text/plain"), ApiError)
 )]
 #[get("/v1/receipts/{id}")]
-async fn get_receipt(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, ApiError> {
-    let id: TxId = parse(&id)?;
+async fn get_receipt(state: ApiState, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let made = receipt_of(&state, parse(&id)?).await?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; charset=utf-8")
+        .body(made.to_text()))
+}
+
+/// The receipt of a transaction, verified by this node with the keys that it knows
+#[utoipa::path(
+    tag = "transactions",
+    params(("id" = TxId, Path, description = "the transaction's id")),
+    responses((status = 200, description = "what it proves", body = Verification), ApiError)
+)]
+#[get("/v1/receipts/{id}/verification")]
+async fn verify_receipt(state: ApiState, id: Path<String>) -> Answer<Verification> {
+    let text = receipt_of(&state, parse(&id)?).await?.to_text();
+    let keys = state.node.chain_keys();
+    let verified = blocking(move || {
+        let started = Instant::now();
+        let not_proven = |error: ReceiptError| ApiError::Conflict(error.to_string());
+        let receipt = Receipt::parse(&text).map_err(not_proven)?;
+        let trusted = keys.as_ref().map(ChainKeys::trusted);
+        let verified = receipt.verify(trusted.as_ref()).map_err(not_proven)?;
+        Ok(Verification {
+            standing: verified.standing.name().to_owned(),
+            meaning: match verified.standing {
+                Standing::Final => "Final: a majority of the chain's members has cosigned it",
+                Standing::Committed => "Committed by the coordinator",
+                Standing::Claimed => "Claimed: this node knows no keys to hold it against",
+            }
+            .to_owned(),
+            block: verified.height.get(),
+            checkpoint_size: verified.checkpoint_size,
+            cosignatures: verified.cosignatures,
+            members: verified.members,
+            needed: verified.needed,
+            microseconds: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        })
+    });
+    Ok(Json(verified.await?))
+}
+
+async fn receipt_of(state: &ApiState, id: TxId) -> Result<Receipt, ApiError> {
     if state.node.pending(&id).is_some() {
         return Err(ApiError::NotCommitted {
             what: format!("transaction {id}"),
             status: Status::Pending,
         });
     }
-    let (place, transaction) = on_chain(&state, &id)?;
-    let made = blocking(move || make_receipt(&state, place, transaction)).await?;
-    Ok(HttpResponse::Ok()
-        .content_type("text/plain; charset=utf-8")
-        .body(made.to_text()))
+    let (place, transaction) = on_chain(state, &id)?;
+    let deadline = Instant::now() + PROVABLE;
+    loop {
+        let mut news = state.node.subscribe();
+        let (of, transaction) = (state.clone(), transaction.clone());
+        match blocking(move || make_receipt(&of, place, transaction)).await {
+            // It became final to fewer members than there are now; the others cosign within a heartbeat.
+            Err(ApiError::NotCommitted {
+                status: Status::Final,
+                ..
+            }) if Instant::now() < deadline => {
+                // A cosignature that changes no size is no event: it is looked for after each step.
+                let waited = tokio::time::timeout(PROVABLE_STEP, news.recv()).await;
+                tracing::trace!(?waited, "a receipt waits for cosignatures");
+            }
+            made => return made,
+        }
+    }
 }
 
 fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Result<Receipt, ApiError> {
@@ -287,9 +388,25 @@ fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Res
         what: format!("block {}", place.height),
         status: state.node.block_status(place.height),
     };
-    let covering = store
+    let view = state.node.chain_view();
+    let members: Vec<PublicKey> = view
+        .iter()
+        .flat_map(ChainView::counting)
+        .map(|member| member.public_key)
+        .collect();
+    let first = store
         .checkpoint_covering(place.height.get().saturating_add(1))?
         .ok_or_else(not_yet)?;
+    // The first has the shortest proof. Where workers have come since, it may be final to fewer than there are now.
+    let proves =
+        |found: &StoredCheckpoint| SignedNote::parse(&found.note).is_ok_and(|note| is_final(&note, &members));
+    let covering = match store.final_checkpoint() {
+        _ if proves(&first) => first,
+        Some(last) if proves(&last) => last,
+        // Final to the members of then; soon to those of now too.
+        Some(last) if place.height.get() < last.size => return Err(not_yet()),
+        _ => first,
+    };
     let lost = || {
         ApiError::Conflict(format!(
             "block {} cannot be proven: its store is damaged",
@@ -298,12 +415,6 @@ fn make_receipt(state: &ApiState, place: Place, transaction: Transaction) -> Res
     };
     let (hash, header) = store.header_at(place.height)?.ok_or_else(lost)?;
     let ids = store.transaction_ids(place.height, &hash)?;
-    let view = state.node.chain_view();
-    let members = view
-        .iter()
-        .flat_map(ChainView::counting)
-        .map(|member| member.public_key)
-        .collect();
     Ok(Receipt {
         chain: state.node.chain_id(),
         chain_name: state.node.spec().spec().name.clone(),

@@ -4,7 +4,7 @@ use super::error::ApiError;
 use super::types::{Health, Readiness};
 use super::{ApiState, MAX_LISTENERS};
 use crate::node::NodeEvent;
-use actix_web::web::{Bytes, Data, Json};
+use actix_web::web::{Bytes, Json};
 use actix_web::{HttpResponse, get};
 use block_chain_common::coordinator_api::EVENTS_KEEP_ALIVE_MS;
 use futures_util::{Stream, stream};
@@ -34,7 +34,7 @@ pub(super) async fn healthz() -> Json<Health> {
     )
 )]
 #[get("/readyz")]
-pub(super) async fn readyz(state: Data<ApiState>) -> HttpResponse {
+pub(super) async fn readyz(state: ApiState) -> HttpResponse {
     let status = state.node.status();
     let (height, syncing_to) = (status.height, status.syncing_to);
     let (mut answer, status) = match syncing_to {
@@ -57,12 +57,12 @@ pub(super) async fn readyz(state: Data<ApiState>) -> HttpResponse {
     responses((status = 200, description = "events without end", body = String, content_type = "text/event-stream"), ApiError)
 )]
 #[get("/v1/events")]
-pub(super) async fn listen(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
-    let permit = Arc::clone(&state.listeners).try_acquire_owned();
+pub(super) async fn listen(state: ApiState) -> Result<HttpResponse, ApiError> {
+    let permit = Arc::clone(&state.interface.listeners).try_acquire_owned();
     let permit = permit.or(Err(ApiError::Busy(format!(
         "{MAX_LISTENERS} listen to events already"
     ))))?;
-    let events = stream(state.node.subscribe(), state.stopping.clone(), permit);
+    let events = stream(state.node.subscribe(), state.interface.stopping.clone(), permit);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header(("cache-control", "no-cache"))

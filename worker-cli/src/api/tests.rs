@@ -12,8 +12,8 @@ use super::types::{
     Accepted, AccountView, BlockView, CheckProgress, CheckReport, Disconnected, DumpStatus, DumpStopped,
     LeaderView, MempoolView, Mined, NodeStatus, PeersView, RecordView, Status, TransactionView,
 };
-use crate::dump::DumpControl;
 use crate::node::fake::FakeNode;
+use crate::node::{Chains, OpenChain};
 use block_chain_common::codec::encode;
 use block_chain_common::coordinator_api::ApiError;
 use block_chain_common::limits::MAX_REQUEST_BYTES;
@@ -24,12 +24,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 struct Served {
     fake: FakeNode,
+    chains: Arc<Chains>,
     address: SocketAddr,
     server: ApiServer,
     cookie: String,
@@ -64,14 +66,16 @@ impl Answer {
 impl Served {
     async fn start() -> Self {
         let fake = FakeNode::start();
-        let dump = DumpControl::new(fake.node.clone());
-        let bind = "127.0.0.1:0".parse().unwrap();
-        let (address, server) = ApiServer::start(fake.node.clone(), dump, bind, fake.dir.path())
+        let home = Arc::new(OpenChain::driven_elsewhere(fake.node.clone()));
+        let chains = Arc::new(Chains::new("main", home));
+        let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (address, server) = ApiServer::start(Arc::clone(&chains), None, bind, fake.dir.path())
             .await
             .unwrap();
         let cookie = std::fs::read_to_string(fake.dir.path().join("api.cookie")).unwrap();
         Self {
             fake,
+            chains,
             address,
             server,
             cookie,

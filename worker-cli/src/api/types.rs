@@ -5,19 +5,25 @@
 //! Everything but GET needs `Authorization: Bearer <content of api.cookie in the data directory>`.
 
 mod account;
+mod backup;
 mod chain;
+mod chains;
 mod check;
 mod dump;
+mod wallet;
 
 pub use account::{AccountView, HistoryView, HolderView, Movement, ReleaseView, RolesView};
+pub use backup::{BackupChain, BackupFile, BackupList, BackupMade, NewBackup, NewSnapshot, SnapshotMade};
 pub use chain::{
-    Accepted, BlockView, MempoolView, MineRequest, Mined, PayloadFields, RecordVersion, RecordView,
+    Accepted, BlockView, MempoolView, MineRequest, Mined, Origin, PayloadFields, RecordVersion, RecordView,
     RecordsRequest, TransactionJson, TransactionView, TransactionsRequest,
 };
+pub use chains::{ChainDetail, ChainEntry, ChainLeft, ChainList, ForkPoint, Joined, NewChain};
 pub use check::{
     CheckProgress, CheckReport, CheckRequest, CoordinatorCheck, LocalCheck, LocalFault, ReplicaCheck, Verdict,
 };
 pub use dump::{DumpRequest, DumpStatus, DumpStopped};
+pub use wallet::{NewWallet, SignIn, SignRequest, Signable, SignedIn, Verification, WalletList, WalletView};
 
 use block_chain_common::evidence::Evidence;
 use block_chain_common::finality::Waiting;
@@ -231,6 +237,15 @@ pub struct PeersView {
 pub struct Disconnected {
     /// Whether the coordinator has it recorded.
     pub disconnected: bool,
+}
+
+/// What a program logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogFilter {
+    /// A level, or levels by target.
+    #[schema(example = "warn,block_chain_worker=debug")]
+    pub filter: String,
 }
 
 /// The node stops.

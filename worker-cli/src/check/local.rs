@@ -8,7 +8,7 @@ use super::restore::Restore;
 use crate::api::types::{LocalCheck, LocalFault};
 use crate::machine::{ChainRead as _, Place};
 use crate::node::NodeHandle;
-use crate::storage::{ScratchState, StorageError, Store, concerned, superseded};
+use crate::storage::{ScratchState, StorageError, Store, concerned, is_value_of, superseded};
 use block_chain_common::block::{
     Block, ChainTip, CheckedBlock, CheckedHeader, CompletedNodes, connect_block,
 };
@@ -17,7 +17,7 @@ use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::{BlockHash, Digest};
 use block_chain_common::history::HistoryNodes as _;
 use block_chain_common::quantity::{Height, Timestamp};
-use block_chain_common::state::LatticeHash;
+use block_chain_common::state::{LatticeHash, StateValue};
 use block_chain_common::transaction::{CheckedTransaction, RecordKey, Transaction, check_transactions};
 use std::borrow::Cow;
 
@@ -84,17 +84,40 @@ impl Check<'_> {
     }
 
     fn begin_replay(&mut self) {
-        let genesis = self.node.spec().genesis_state();
+        let spec = self.node.spec();
         let begun = ScratchState::create(&self.node.0.data_dir).and_then(|state| {
-            state.apply(genesis)?;
-            Ok(Replay {
-                state,
-                hash: genesis.hash_after().clone(),
-            })
+            let hash = state.begin(&self.store, spec)?;
+            Ok(Replay { state, hash })
         });
         match begun {
-            Ok(replay) => self.replay = Some(replay),
+            Ok(replay) if replay.hash.digest() == spec.genesis().header.state_digest => {
+                self.replay = Some(replay);
+            }
+            Ok(_) => self.fault(
+                Some(Height::ZERO),
+                "what the chain has inherited is not what its spec says",
+            ),
             Err(error) => self.fault(None, format!("the state cannot be computed again: {error}")),
+        }
+        self.inherited();
+    }
+
+    /// The values that a fork has inherited are those that its state names.
+    fn inherited(&mut self) {
+        for entry in self.store.inherited_state() {
+            let (key, value) = match entry {
+                Ok(entry) => entry,
+                Err(error) => return self.fault(Some(Height::ZERO), error.to_string()),
+            };
+            let StateValue::Record(record) = value else {
+                continue;
+            };
+            let found = self.store.inherited(record.index);
+            if !matches!(&found, Ok(Some(found)) if is_value_of(found, &key, &record.value_digest)) {
+                let why = found.err().map(|error| format!(": {error}")).unwrap_or_default();
+                let message = format!("the value of inherited record {} is damaged{why}", record.index);
+                self.fault(Some(Height::ZERO), message);
+            }
         }
     }
 

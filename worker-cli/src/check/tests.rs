@@ -212,6 +212,7 @@ fn member(seed: u8, height: u64) -> Member {
         head: BlockHash::ZERO,
         committed: Height::ZERO,
         counts: true,
+        version: None,
     }
 }
 
@@ -227,6 +228,7 @@ fn set_members(fake: &FakeNode, members: Vec<Member>) {
         lease_ms: 6_000,
         heartbeat_ms: 2_000,
         orders: 0,
+        forks: Vec::new(),
         time: Timestamp::default(),
     });
 }

@@ -4,7 +4,8 @@
 //! error, so that a slip of the pen is not silently the default.
 
 use super::Global;
-use crate::identity::Listen;
+use crate::identity::NodeFlags;
+use block_chain_telemetry::LogFormat;
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,9 @@ impl SettingsError {
     #[must_use]
     pub const fn hint(&self) -> &'static str {
         match self {
-            Self::File { .. } => "it may say: server, chain, api, p2p_port, p2p_bind",
+            Self::File { .. } => {
+                "it may say: server, chain, api, p2p_port, p2p_bind, api_tls_cert, api_tls_key, api_tls_self_signed, api_open, legacy_routes, backup_every, backup_to, backup_keep, log_format, log, otlp"
+            }
             Self::Server(_) | Self::ServerParts => "--server http://HOST:18000",
         }
     }
@@ -55,6 +58,31 @@ struct File {
     p2p_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     p2p_bind: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_tls_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_tls_key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
+    api_tls_self_signed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
+    api_open: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
+    legacy_routes: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup_every: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup_to: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup_keep: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    otlp: Option<String>,
 }
 
 /// One, or a list.
@@ -70,7 +98,7 @@ impl Global {
     ///
     /// # Errors
     /// Where the file cannot be read or holds something else, or a server is no URL.
-    pub fn with_file(mut self) -> Result<(Self, Listen), SettingsError> {
+    pub fn with_file(mut self) -> Result<(Self, NodeFlags), SettingsError> {
         let path = self.data_dir().join("worker.toml");
         let flags = File {
             server: (!self.server.is_empty()).then(|| Servers::Many(self.server.clone())),
@@ -100,10 +128,21 @@ impl Global {
             check_server(server)?;
         }
         self.chain = merged.chain;
-        let listen = Listen {
+        let listen = NodeFlags {
             api: merged.api,
             p2p_port: merged.p2p_port,
             p2p_bind: merged.p2p_bind,
+            api_tls_cert: merged.api_tls_cert,
+            api_tls_key: merged.api_tls_key,
+            api_tls_self_signed: merged.api_tls_self_signed,
+            api_open: merged.api_open,
+            legacy_routes: merged.legacy_routes,
+            backup_every: merged.backup_every,
+            backup_to: merged.backup_to,
+            backup_keep: merged.backup_keep,
+            log_format: merged.log_format,
+            log: merged.log,
+            otlp: merged.otlp,
         };
         Ok((self, listen))
     }
@@ -131,7 +170,7 @@ mod tests {
     use clap::Parser as _;
     use std::path::Path;
 
-    fn told(dir: &Path, flags: &[&str], file: Option<&str>) -> Result<(Global, Listen), SettingsError> {
+    fn told(dir: &Path, flags: &[&str], file: Option<&str>) -> Result<(Global, NodeFlags), SettingsError> {
         if let Some(text) = file {
             std::fs::write(dir.join("worker.toml"), text).unwrap();
         }
@@ -169,7 +208,7 @@ mod tests {
         let (global, listen) = told(dir.path(), &[], None).unwrap();
         assert_eq!(
             (global.server.len(), global.chain, listen),
-            (0, None, Listen::default())
+            (0, None, NodeFlags::default())
         );
     }
 

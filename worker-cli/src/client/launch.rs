@@ -1,8 +1,9 @@
 //! Starting a node in the background.
 
 use super::ClientError;
-use crate::identity::{IdentityError, Listen, read_private};
+use crate::identity::{IdentityError, NodeFlags, read_private};
 use crate::storage::is_rebuild_wanted;
+use block_chain_telemetry::LogFormat;
 use serde::Deserialize;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -25,19 +26,35 @@ const LOG_END_BYTES: u64 = 65_536;
 struct NodeFile {
     pid: u32,
     api: String,
+    /// Of its certificate, where it serves TLS.
+    #[serde(default)]
+    fingerprint: Option<String>,
+}
+
+/// Where a node runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningNode {
+    /// Its address, as clients on this machine ask it.
+    pub api: String,
+    /// The fingerprint of its certificate, where it serves TLS.
+    pub fingerprint: Option<String>,
 }
 
 /// The address of the running node of a data directory; `None` where none answers.
-pub async fn running_api(dir: &Path) -> Option<String> {
+pub async fn running_api(dir: &Path) -> Option<RunningNode> {
     let text = read_private(dir, "node.json").ok()??;
-    let NodeFile { pid, api } = serde_json::from_str(&text).ok()?;
-    let http = super::local_http().ok()?;
+    let NodeFile {
+        pid,
+        api,
+        fingerprint,
+    } = serde_json::from_str(&text).ok()?;
+    let http = super::local_http(fingerprint.as_deref()).ok()?;
     let http = http.timeout(Duration::from_secs(2)).build().ok()?;
     let answer = http.get(format!("{api}/v1/status")).send().await.ok()?;
     let body = super::bounded(answer).await.ok()?;
     let status: NodeStatus = serde_json::from_slice(&body).ok()?;
     // After a crash the port may be another worker's.
-    (status.pid == pid).then_some(api)
+    (status.pid == pid).then_some(RunningNode { api, fingerprint })
 }
 
 #[derive(Deserialize)]
@@ -58,7 +75,7 @@ pub fn has_ended(dir: &Path) -> bool {
 ///
 /// # Errors
 /// Where it does not start, with the last line of its log.
-pub async fn launch(dir: &Path, servers: &[String], listen: &Listen) -> Result<(), ClientError> {
+pub async fn launch(dir: &Path, servers: &[String], listen: &NodeFlags) -> Result<(), ClientError> {
     let deadline = Instant::now() + START;
     let not_started = |reason: &str| ClientError::Launch {
         dir: dir.to_owned(),
@@ -117,7 +134,7 @@ fn open_log(dir: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
-fn spawn(dir: &Path, log: File, servers: &[String], listen: &Listen) -> std::io::Result<Child> {
+fn spawn(dir: &Path, log: File, servers: &[String], listen: &NodeFlags) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("run")
@@ -134,6 +151,40 @@ fn spawn(dir: &Path, log: File, servers: &[String], listen: &Listen) -> std::io:
     }
     if let Some(bind) = listen.p2p_bind {
         command.arg("--p2p-bind").arg(bind.to_string());
+    }
+    for (flag, path) in [
+        ("--api-tls-cert", &listen.api_tls_cert),
+        ("--api-tls-key", &listen.api_tls_key),
+        ("--backup-to", &listen.backup_to),
+    ] {
+        if let Some(path) = path {
+            command.arg(flag).arg(std::path::absolute(path)?);
+        }
+    }
+    if listen.api_tls_self_signed {
+        command.arg("--api-tls-self-signed");
+    }
+    if listen.api_open {
+        command.arg("--api-open");
+    }
+    if listen.legacy_routes {
+        command.arg("--legacy-routes");
+    }
+    if let Some(every) = &listen.backup_every {
+        command.arg("--backup-every").arg(every);
+    }
+    if let Some(keep) = listen.backup_keep {
+        command.arg("--backup-keep").arg(keep.to_string());
+    }
+    match listen.log_format {
+        Some(LogFormat::Json) => command.args(["--log-format", "json"]),
+        Some(LogFormat::Human) => command.args(["--log-format", "human"]),
+        None => &mut command,
+    };
+    for (flag, text) in [("--log", &listen.log), ("--otlp", &listen.otlp)] {
+        if let Some(text) = text {
+            command.arg(flag).arg(text);
+        }
     }
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     // A group of its own: the terminal's Ctrl-C is for the command, not for the node. Not in its folder either.

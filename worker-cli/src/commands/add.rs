@@ -50,7 +50,7 @@ pub(super) fn prepare(
     file: Option<&Path>,
 ) -> anyhow::Result<Prepared> {
     if let (Some(key), Some(value)) = (key, value) {
-        check(key, value).map_err(|message| Refusal::failed(message, None))?;
+        check(key.as_bytes(), value.as_bytes()).map_err(|message| Refusal::failed(message, None))?;
         return Ok(Prepared {
             source: Source::One(key.to_owned(), value.to_owned()),
             count: 1,
@@ -76,10 +76,7 @@ pub(super) fn prepare(
     };
     let mut spool = BufWriter::new(tempfile::tempfile().map_err(not_kept)?);
     let mut count = 0;
-    let mut reader = Lines {
-        input: BufReader::new(input),
-        number: 0,
-    };
+    let mut reader = Lines::new(input, MAX_LINE_BYTES);
     while let Some(line) = reader.next_line().map_err(unreadable)? {
         let number = reader.number;
         parse(&line).map_err(|message| {
@@ -115,10 +112,7 @@ pub(super) async fn run(node: &NodeClient, prepared: Prepared, format: Format) -
         Source::One(key, value) => add(node, vec![(key, value)], &mut answer).await?,
         Source::File(spool) => {
             let bar = output::bar(prepared.count, "{wide_bar} {pos}/{len} records, {per_sec}");
-            let mut reader = Lines {
-                input: BufReader::new(spool),
-                number: 0,
-            };
+            let mut reader = Lines::new(spool, MAX_LINE_BYTES);
             let (mut batch, mut bytes) = (Vec::new(), 0);
             while let Some(line) = reader.next_line()? {
                 let (key, value) = parse(&line).map_err(|message| Refusal::failed(message, None))?;
@@ -156,7 +150,9 @@ pub(super) async fn run(node: &NodeClient, prepared: Prepared, format: Format) -
 
 async fn add(node: &NodeClient, records: Vec<(String, String)>, answer: &mut Accepted) -> anyhow::Result<()> {
     let before = answer.count;
-    let accepted = post(node, &RecordsRequest { records }).await;
+    let request = RecordsRequest { records };
+    let accepted = when_there_is_room(|| node.post("/v1/records", &request)).await;
+    let accepted: Result<Accepted, ClientError> = accepted;
     let accepted = accepted.map_err(|error| {
         let error = anyhow::Error::new(error);
         if before > 0 {
@@ -172,11 +168,14 @@ async fn add(node: &NodeClient, records: Vec<(String, String)>, answer: &mut Acc
 }
 
 /// As much may wait as the mempool holds; a file may have more, and goes on as blocks are made.
-async fn post(node: &NodeClient, records: &RecordsRequest) -> Result<Accepted, ClientError> {
+pub(super) async fn when_there_is_room<T, F>(send: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
     let started = Instant::now();
     let mut told = false;
     loop {
-        match node.post("/v1/records", records).await {
+        match send().await {
             Err(ClientError::Refused(error)) if is_full(&error.message) && started.elapsed() < FULL => {
                 if !told {
                     output::note("as much waits as is allowed: going on when a block is made");
@@ -194,28 +193,39 @@ fn is_full(message: &str) -> bool {
     message.contains("MEM-5:") || message.contains("MEM-6:")
 }
 
-struct Lines<R> {
+/// The lines of a file, which are not empty and of bounded length.
+pub(super) struct Lines<R> {
     input: BufReader<R>,
-    number: u64,
+    longest: u64,
+    /// That of the last line.
+    pub(super) number: u64,
 }
 
 impl<R: Read> Lines<R> {
-    /// The next line that is not empty, of bounded length.
-    fn next_line(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+    /// Of lines of at most `longest` bytes.
+    pub(super) fn new(input: R, longest: u64) -> Self {
+        Self {
+            input: BufReader::new(input),
+            longest,
+            number: 0,
+        }
+    }
+
+    /// The next line that is not empty.
+    pub(super) fn next_line(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         loop {
             let mut line = Vec::new();
             if (&mut self.input)
-                .take(MAX_LINE_BYTES)
+                .take(self.longest)
                 .read_until(b'\n', &mut line)?
                 == 0
             {
                 return Ok(None);
             }
             self.number += 1;
-            if u64::try_from(line.len()).is_ok_and(|length| length == MAX_LINE_BYTES)
-                && !line.ends_with(b"\n")
+            if u64::try_from(line.len()).is_ok_and(|length| length == self.longest) && !line.ends_with(b"\n")
             {
-                let message = format!("line {} has more than {MAX_LINE_BYTES} bytes", self.number);
+                let message = format!("line {} has more than {} bytes", self.number, self.longest);
                 return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
             }
             while line.last().is_some_and(u8::is_ascii_whitespace) {
@@ -228,22 +238,26 @@ impl<R: Read> Lines<R> {
     }
 }
 
-/// A string is taken as it is; any other JSON is kept byte for byte.
 fn parse(line: &[u8]) -> Result<(String, String), String> {
     let Line { key, value } = serde_json::from_slice(line)
         .map_err(|error| format!("it is not {{\"key\":…,\"value\":…}}: {error}").replace(" at line 1", ""))?;
-    let raw = value.get();
-    let value = if raw.starts_with('"') {
-        serde_json::from_str::<String>(raw)
-            .map_err(|error| format!("its value is no text: {error}").replace(" at line 1", ""))?
-    } else {
-        raw.to_owned()
-    };
-    check(&key, &value)?;
+    let value = text_of(value)?;
+    check(key.as_bytes(), value.as_bytes())?;
     Ok((key, value))
 }
 
-fn check(key: &str, value: &str) -> Result<(), String> {
+/// A string is taken as it is; any other JSON is kept byte for byte.
+pub(super) fn text_of(value: &RawValue) -> Result<String, String> {
+    let raw = value.get();
+    if !raw.starts_with('"') {
+        return Ok(raw.to_owned());
+    }
+    let text = serde_json::from_str::<String>(raw);
+    text.map_err(|error| format!("its value is no text: {error}").replace(" at line 1", ""))
+}
+
+/// The limits of a record.
+pub(super) fn check(key: &[u8], value: &[u8]) -> Result<(), String> {
     if key.is_empty() || key.len() > MAX_KEY_BYTES {
         return Err(format!(
             "the key has {} bytes, 1 to {MAX_KEY_BYTES} are allowed",

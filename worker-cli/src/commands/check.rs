@@ -6,6 +6,7 @@ use crate::api::types::{
 };
 use crate::cli::Global;
 use crate::client::{ClientError, NodeClient, has_ended};
+use crate::identity::{WorkerFile, chain_dir};
 use crate::output::{self, Format, list};
 use crate::storage::{Missing, want_rebuild};
 use block_chain_common::quantity::Height;
@@ -21,7 +22,19 @@ pub(super) async fn run(
     repair: bool,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
-    let mut report = check(&node, repair).await?;
+    let (node, mut report) = match check(&node, repair).await {
+        Err(error) if repair && is_damaged(&error) => {
+            // Another chain than the home chain, without which the node runs.
+            let dir = global.data_dir();
+            let worker = WorkerFile::load(&dir)?.ok_or(ClientError::NotRegistered(dir.clone()))?;
+            output::note(&format!("{error}; its store is made anew"));
+            want_rebuild(&chain_dir(&dir, &worker.chain, node.chain()), Missing::None)?;
+            let node = restart(global, &node).await?;
+            let report = check(&node, repair).await?;
+            (node, report)
+        }
+        report => (node, report?),
+    };
     if report.rebuild {
         let before: NodeStatus = node.get("/v1/status", &[]).await?;
         output::note(
@@ -32,6 +45,10 @@ pub(super) async fn run(
         report = check(&node, false).await?;
     }
     show(&report, repair, format)
+}
+
+fn is_damaged(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused(refused) if refused.message.contains("the store is damaged"))
 }
 
 async fn check(node: &NodeClient, repair: bool) -> Result<CheckReport, ClientError> {
@@ -59,7 +76,10 @@ pub(super) async fn revive(global: &Global, error: ClientError) -> Result<NodeCl
 /// Ends the node and starts it again: it makes its store anew in between.
 async fn restart(global: &Global, node: &NodeClient) -> Result<NodeClient, ClientError> {
     let dir = global.data_dir();
-    let stopped: Result<Stopping, ClientError> = node.post("/v1/stop", &serde_json::json!({})).await;
+    let stopped: Result<Stopping, ClientError> = node
+        .for_all_chains()
+        .post("/v1/stop", &serde_json::json!({}))
+        .await;
     stopped?;
     while !has_ended(&dir) {
         tokio::time::sleep(Duration::from_millis(25)).await;

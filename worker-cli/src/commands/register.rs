@@ -2,31 +2,50 @@
 
 use super::{Refusal, registration_servers};
 use crate::api::types::Disconnected;
+use crate::backup::begin_with;
 use crate::cli::Global;
 use crate::client::{NodeClient, has_ended, launch, running_api};
 use crate::coordinator::CoordinatorClient;
-use crate::identity::{Listen, WorkerFile, load_key, load_or_create_key, read_private, write_private};
+use crate::identity::{
+    ChainFile, NodeFlags, WorkerFile, chain_dir, joined_chains, load_key, load_or_create_key, read_private,
+    write_private,
+};
 use crate::output::{self, Format, facts};
+use anyhow::Context as _;
+use block_chain_common::chain_keys::ChainKeys;
+use block_chain_common::chain_spec::CheckedSpec;
+use block_chain_common::coordinator_api::Registration;
 use block_chain_common::keys::PublicKey;
 use serde_json::json;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// The chain where none is told.
 const DEFAULT_CHAIN: &str = "main";
+/// What a worker registers with: its name, the join token, the coordinator's fingerprint.
+type Told = (Option<String>, Option<String>, Option<String>);
+
 /// How long a node may take to end after it has left.
 const END: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(
     global: &Global,
-    name: Option<String>,
-    token: Option<String>,
-    fingerprint: Option<String>,
-    listen: &Listen,
+    told: Told,
+    snapshot: Option<&Path>,
+    listen: &NodeFlags,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
-    let (worker, key) = register_only(global, name, token, fingerprint, listen).await?;
+    let (registration, worker, key) = register_only(global, told, listen).await?;
     let dir = global.data_dir();
+    if let Some(snapshot) = snapshot {
+        // The word of those that were there before.
+        let members = registration.view.counting().map(|member| member.public_key);
+        let keys = members.filter(|member| *member != key).collect();
+        let chain = (registration.chain.id, worker.chain.clone());
+        let keys = ChainKeys::new(chain, worker.coordinator_key, keys);
+        begin(snapshot, &dir, (worker.checked_spec(&dir)?, keys?)).await?;
+    }
     if running_api(&dir).await.is_none() {
         launch(&dir, &worker.servers, &worker.listen).await?;
     }
@@ -58,21 +77,20 @@ pub(super) async fn run(
 /// Registers the worker's key, and keeps what the coordinator gave.
 pub(super) async fn register_only(
     global: &Global,
-    name: Option<String>,
-    token: Option<String>,
-    fingerprint: Option<String>,
-    listen: &Listen,
-) -> anyhow::Result<(WorkerFile, PublicKey)> {
+    (name, token, fingerprint): Told,
+    listen: &NodeFlags,
+) -> anyhow::Result<(Registration, WorkerFile, PublicKey)> {
     let dir = global.data_dir();
     let known = WorkerFile::load(&dir)?;
     let registered = known.as_ref().map_or(DEFAULT_CHAIN, |known| &known.chain);
     let chain = global.chain.as_deref().unwrap_or(registered).to_owned();
     if known.is_some() && chain != registered {
         let message = format!(
-            "{} holds a worker of chain {registered:?}, not {chain:?}",
+            "{} holds a worker that is registered for chain {registered:?}, not {chain:?}",
             dir.display()
         );
-        return Err(Refusal::failed(message, Some("another worker needs another --data-dir")).into());
+        let hint = "block-chain-worker chain join NAME takes part in one more; another worker needs another --data-dir";
+        return Err(Refusal::failed(message, Some(hint)).into());
     }
     if known.is_some() && load_key(&dir)?.is_none() {
         // A new key would be a new worker, and the old one's records could be signed by nobody.
@@ -119,11 +137,34 @@ pub(super) async fn register_only(
     }
     write_private(&dir.join("worker.token"), registration.worker_token.as_bytes())?;
     worker.save(&dir)?;
-    Ok((worker, key.public_key()))
+    Ok((registration, worker, key.public_key()))
+}
+
+/// Makes the replica from a snapshot, before the node is started for the first time.
+async fn begin(snapshot: &Path, dir: &Path, (spec, keys): (CheckedSpec, ChainKeys)) -> anyhow::Result<()> {
+    let bar = output::bar(0, "{bar:40} {percent} % of the snapshot");
+    let (from, into, shown) = (snapshot.to_owned(), dir.to_owned(), bar.clone());
+    let beginning = tokio::task::spawn_blocking(move || {
+        begin_with(&from, &into, (&spec, &keys), |done, of| {
+            shown.set_length(of);
+            shown.set_position(done);
+        })
+    });
+    let size = beginning.await.context("the snapshot")??;
+    bar.finish_and_clear();
+    tracing::info!(size, "the replica begins with a snapshot");
+    Ok(())
 }
 
 pub(super) async fn disconnect(global: &Global, format: Format) -> anyhow::Result<ExitCode> {
     let dir = global.data_dir();
+    if let Some(worker) = WorkerFile::load(&dir)?
+        && let Some(chain) = global.chain.as_ref().filter(|chain| **chain != worker.chain)
+    {
+        let message = format!("disconnect leaves the network with all chains, not {chain:?} alone");
+        let hint = format!("block-chain-worker chain leave {chain}");
+        return Err(Refusal::failed(message, Some(&hint)).into());
+    }
     let disconnected = if running_api(&dir).await.is_some() {
         let node = NodeClient::of(&dir).await?;
         let left: Disconnected = node.post("/v1/disconnect", &json!({})).await?;
@@ -145,6 +186,12 @@ pub(super) async fn disconnect(global: &Global, format: Format) -> anyhow::Resul
             read_private(&dir, "worker.token")?,
             worker.fingerprint.as_deref(),
         )?;
+        for name in joined_chains(&dir)? {
+            let file = ChainFile::load(&chain_dir(&dir, &worker.chain, &name))?;
+            if file.is_some_and(|file| !file.left) {
+                client.leave(worker.worker_id, &name).await?;
+            }
+        }
         client.leave(worker.worker_id, &worker.chain).await?.left
     };
     if format == Format::Json {

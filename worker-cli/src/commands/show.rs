@@ -2,7 +2,7 @@
 
 use super::chain::{next_slot, status as state};
 use crate::api::types::{
-    LeaderView, MempoolView, NodeStatus, PeersView, RecordView, TransactionJson, TransactionView,
+    LeaderView, LogFilter, MempoolView, NodeStatus, PeersView, RecordView, TransactionJson, TransactionView,
 };
 use crate::cli::Global;
 use crate::client::{ClientError, NodeClient};
@@ -181,7 +181,7 @@ pub(super) async fn record(
     };
     let rows = versions.into_iter().map(|version| {
         vec![
-            version.block.to_string(),
+            version.block_in_words(),
             output::utc(version.timestamp),
             version.value.or(version.value_hex).unwrap_or_default(),
             version.transaction_id.to_string().chars().take(16).collect(),
@@ -303,4 +303,21 @@ pub(super) fn shown(value: &Value) -> String {
 /// What a user typed, as one part of a path: nothing in it can lead elsewhere.
 pub(super) fn path_part(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+pub(super) async fn log(
+    node: &NodeClient,
+    filter: Option<String>,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let node = node.for_all_chains();
+    let answer: LogFilter = match filter {
+        Some(filter) => node.post("/v1/log", &LogFilter { filter }).await?,
+        None => node.get("/v1/log", &[]).await?,
+    };
+    match format {
+        Format::Json => output::json(&answer)?,
+        Format::People => output::line(&answer.filter)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use super::show::{path_part, shown};
 use crate::api::json::payload_fields;
 use crate::cli::Global;
 use crate::client::NodeClient;
-use crate::identity::{CHAIN_KEYS, WorkerFile};
+use crate::identity::{CHAIN_KEYS, ChainFile, WorkerFile, chain_dir, joined_chains};
 use crate::output::{self, Format, facts};
 use block_chain_common::chain_keys::{ChainKeys, MAX_KEYS_BYTES};
 use block_chain_common::double_block::DoubleBlock;
@@ -102,7 +102,7 @@ pub(super) fn run(
     format: Format,
 ) -> anyhow::Result<ExitCode> {
     let text = read(file, MAX_RECEIPT_BYTES.max(MAX_EVIDENCE_BYTES))?;
-    let known = known(global, told)?;
+    let known = known(global, told, &text)?;
     if Evidence::is_begun_by(&text) {
         return evidence::judge(file, &text, known.keys.as_ref(), format);
     }
@@ -255,7 +255,7 @@ fn read(file: &Path, limit: usize) -> anyhow::Result<String> {
 }
 
 /// Keys that were told, or those of this machine's own worker; else none but the receipt's.
-fn known(global: &Global, told: (Option<&Path>, Option<(&str, &str)>)) -> anyhow::Result<Known> {
+fn known(global: &Global, told: (Option<&Path>, Option<(&str, &str)>), text: &str) -> anyhow::Result<Known> {
     match told {
         (Some(file), _) => Ok(Known {
             keys: Some(read_keys(file)?.trusted()),
@@ -283,7 +283,7 @@ fn known(global: &Global, told: (Option<&Path>, Option<(&str, &str)>)) -> anyhow
                 from: "the command line",
             })
         }
-        (None, None) => own(global),
+        (None, None) => own(global, text),
     }
 }
 
@@ -295,8 +295,8 @@ fn read_keys(file: &Path) -> anyhow::Result<ChainKeys> {
     })?)
 }
 
-/// The keys of this machine's own worker. Damaged ones are no reason to trust the receipt's.
-fn own(global: &Global) -> anyhow::Result<Known> {
+/// The keys of this machine's own worker, of the chain that the text names. Damaged ones are no reason to trust the receipt's.
+fn own(global: &Global, text: &str) -> anyhow::Result<Known> {
     let dir = global.data_dir();
     let Some(worker) = WorkerFile::load(&dir)? else {
         return Ok(Known {
@@ -304,7 +304,19 @@ fn own(global: &Global) -> anyhow::Result<Known> {
             from: "the file itself",
         });
     };
-    let path = dir.join(CHAIN_KEYS);
+    let (mut chain_dir_of, mut chain) = (dir.clone(), worker.checked_spec(&dir)?.id());
+    for name in joined_chains(&dir)? {
+        let other = chain_dir(&dir, &worker.chain, &name);
+        // Whichever is chosen, the receipt is held against that chain's id and keys.
+        if let Some(file) = ChainFile::load(&other)?
+            && let Ok(spec) = file.checked_spec(&other)
+            && text.contains(&spec.id().to_string())
+            && !text.contains(&chain.to_string())
+        {
+            (chain_dir_of, chain) = (other, spec.id());
+        }
+    }
+    let path = chain_dir_of.join(CHAIN_KEYS);
     // There is none before the node has heard from a coordinator.
     let members = if path.exists() {
         read_keys(&path)?.trusted().members
@@ -312,7 +324,7 @@ fn own(global: &Global) -> anyhow::Result<Known> {
         Vec::new()
     };
     let keys = TrustedKeys {
-        chain: worker.checked_spec(&dir)?.id(),
+        chain,
         coordinator: worker.coordinator_key,
         members,
     };

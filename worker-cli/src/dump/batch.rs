@@ -12,7 +12,8 @@ use block_chain_common::hash::BlockHash;
 use block_chain_common::header::Header;
 use block_chain_common::keys::{Address, PublicKey};
 use block_chain_common::quantity::Height;
-use block_chain_common::transaction::{Payload, Transaction};
+use block_chain_common::state::{Account, StateKey, StateValue};
+use block_chain_common::transaction::{Payload, Role, Transaction};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use tokio::sync::mpsc;
@@ -52,6 +53,8 @@ pub(super) struct Tail {
     pub(super) wallets: BTreeMap<Address, Moved>,
     /// What becomes free, by height and address.
     pub(super) releases: BTreeMap<(i64, Address), u128>,
+    /// Roles that the batch changes: whether they are held after it.
+    pub(super) roles: BTreeMap<(Address, Role), bool>,
 }
 
 /// What is added to a wallet; below 0 where it is taken.
@@ -129,6 +132,9 @@ impl Reader {
                 .ok_or_else(missing)?;
             block_row(&mut blocks, &self.chain, &hash, &header);
             sums.add_block(self.spec.spec(), &header);
+            if header.height == Height::ZERO {
+                self.inherited(&mut rows, &header, &mut sums)?;
+            }
             for (transaction, index) in self.store.stream_transactions(height, &hash).zip(0_i32..) {
                 let transaction = transaction.map_err(failed)?;
                 self.transaction_row(&mut rows, &header, index, &transaction);
@@ -142,6 +148,10 @@ impl Reader {
                 }
             }
             (next, last) = (next.saturating_add(1), hash);
+            // What a fork has inherited is a batch of its own: its keys need not be kept for what the blocks set again.
+            if header.height == Height::ZERO && self.spec.genesis_state().is_none() {
+                break;
+            }
             if transactions >= BATCH_TRANSACTIONS || bytes >= BATCH_BYTES || next - from >= BATCH_BLOCKS {
                 break;
             }
@@ -153,6 +163,7 @@ impl Reader {
             overwritten,
             wallets,
             releases,
+            roles,
             ..
         } = sums;
         Ok(Tail {
@@ -163,7 +174,32 @@ impl Reader {
             overwritten,
             wallets,
             releases,
+            roles,
         })
+    }
+
+    /// What a fork has inherited, as rows and sums of height 0; they are no transactions of the fork.
+    fn inherited(&mut self, rows: &mut Rows, genesis: &Header, sums: &mut Sums) -> Result<(), Ended> {
+        let failed = |error: StorageError| Some(DumpError::from(error));
+        for entry in self.store.inherited_state() {
+            match entry.map_err(failed)? {
+                (_, StateValue::Record(record)) => {
+                    let index = record.index;
+                    let missing = || failed(StorageError::damaged(format!("inherited record {index}")));
+                    let found = self.store.inherited(index).map_err(failed)?.ok_or_else(missing)?;
+                    let index = i32::try_from(index).or(Err(missing()))?;
+                    self.transaction_row(rows, genesis, index, &found.transaction);
+                    if rows.len() >= PIECE_BYTES {
+                        self.send(Piece::Transactions(rows.take()))?;
+                    }
+                }
+                (StateKey::Account(address), StateValue::Account(account)) => {
+                    sums.add_account(address, &account);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn address(&mut self, sender: PublicKey) -> Address {
@@ -260,9 +296,27 @@ struct Sums {
     overwritten: Vec<(i64, i32)>,
     wallets: BTreeMap<Address, Moved>,
     releases: BTreeMap<(i64, Address), u128>,
+    roles: BTreeMap<(Address, Role), bool>,
 }
 
 impl Sums {
+    /// What an address has at the beginning of a fork.
+    fn add_account(&mut self, address: Address, account: &Account) {
+        self.move_value(address, account.balance.get(), |moved, amount| {
+            moved.balance += amount
+        });
+        self.move_value(address, account.stake.get(), |moved, amount| {
+            moved.stake += amount
+        });
+        for release in account.releases.as_slice() {
+            self.move_value(address, release.amount.get(), |moved, amount| {
+                moved.releasing += amount
+            });
+            let free_from = to_sql(release.from.get());
+            *self.releases.entry((free_from, address)).or_default() += u128::from(release.amount.get());
+        }
+    }
+
     fn add_block(&mut self, spec: &ChainSpec, header: &Header) {
         if header.height == Height::ZERO {
             for entry in spec.balances.as_slice() {
@@ -314,7 +368,13 @@ impl Sums {
                 let free_from = to_sql(header.height.get().saturating_add(spec.unstake_blocks));
                 *self.releases.entry((free_from, sender)).or_default() += u128::from(amount.get());
             }
-            Payload::Message { .. } | Payload::Grant { .. } | Payload::Revoke { .. } => {}
+            Payload::Grant { address, role } => {
+                self.roles.insert((*address, *role), true);
+            }
+            Payload::Revoke { address, role } => {
+                self.roles.insert((*address, *role), false);
+            }
+            Payload::Message { .. } => {}
         }
     }
 

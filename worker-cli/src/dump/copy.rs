@@ -12,6 +12,7 @@ use crate::machine::ChainRead as _;
 use crate::node::NodeHandle;
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Height;
+use block_chain_common::transaction::Role;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use std::collections::BTreeMap;
@@ -44,6 +45,11 @@ const RELEASE: &str = "WITH due AS (DELETE FROM wallet_releases WHERE chain = $1
      UPDATE wallets SET balance = balance + sums.amount, releasing = releasing - sums.amount FROM sums \
      WHERE wallets.chain = $1 AND wallets.address = sums.address";
 
+const GRANT: &str = "INSERT INTO roles SELECT $1, address, role FROM unnest($2::text[], $3::text[]) AS g (address, role) \
+     ON CONFLICT DO NOTHING";
+const REVOKE: &str = "DELETE FROM roles USING unnest($2::text[], $3::text[]) AS g (address, role) \
+     WHERE roles.chain = $1 AND roles.address = g.address AND roles.role = g.role";
+
 /// A connection that copies one chain.
 pub(super) struct Session {
     client: Client,
@@ -71,8 +77,7 @@ impl Session {
         connections: &mut Connections,
     ) -> Result<Self, DumpError> {
         let chain = node.chain_id().to_string();
-        let name = &node.spec().spec().name;
-        let encoding = schema::prepare(connections.open(url).await?, url, &chain, name).await?;
+        let encoding = schema::prepare(connections.open(url).await?, url, node).await?;
         let client = connections.open(url).await?;
         let (shown, node) = (url.shown(), node.clone());
         let mut session = Self {
@@ -217,11 +222,12 @@ async fn finish(
     sink.feed(tail.blocks.clone()).await?;
     sink.finish().await?;
     let (from, next) = (to_sql(mark.blocks), to_sql(tail.next));
-    if tail.transactions > 0 {
+    if tail.transactions > 0 || mark.blocks == 0 {
         upsert_records(transaction, chain, (from, next), &tail.overwritten).await?;
     }
     upsert_wallets(transaction, chain, &tail.wallets).await?;
     upsert_releases(transaction, chain, &tail.releases).await?;
+    change_roles(transaction, chain, &tail.roles).await?;
     transaction.execute(RELEASE, &[chain, &next]).await?;
     let update = "UPDATE dump_watermarks SET blocks = $2, transactions = $3, hash = $4 WHERE chain = $1";
     let transactions = to_sql(mark.transactions.saturating_add(tail.transactions));
@@ -290,6 +296,25 @@ async fn upsert_releases(
     transaction
         .execute(UPSERT_RELEASES, &[chain, &heights, &addresses, &amounts])
         .await?;
+    Ok(())
+}
+
+async fn change_roles(
+    transaction: &Transaction<'_>,
+    chain: &String,
+    roles: &BTreeMap<(Address, Role), bool>,
+) -> Result<(), tokio_postgres::Error> {
+    for (statement, held) in [(GRANT, true), (REVOKE, false)] {
+        let changed = roles.iter().filter(|(_, is_held)| **is_held == held);
+        let (addresses, names): (Vec<String>, Vec<String>) = changed
+            .map(|((address, role), _)| (address.to_string(), role.to_string()))
+            .unzip();
+        if !addresses.is_empty() {
+            transaction
+                .execute(statement, &[chain, &addresses, &names])
+                .await?;
+        }
+    }
     Ok(())
 }
 

@@ -4,7 +4,13 @@
 
 use super::values::Encoding;
 use super::{DatabaseUrl, DumpError};
-use diesel::sql_types::{BigInt, Text};
+use crate::node::NodeHandle;
+use crate::storage::StorageError;
+use block_chain_common::chain_spec::ChainSpec;
+use block_chain_common::keys::Address;
+use block_chain_common::state::StateKey;
+use block_chain_common::transaction::Role;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 use diesel::{QueryableByName, sql_query};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
@@ -26,9 +32,9 @@ struct Setting {
 pub(super) async fn prepare(
     client: Client,
     url: &DatabaseUrl,
-    chain: &str,
-    name: &str,
+    node: &NodeHandle,
 ) -> Result<Encoding, DumpError> {
+    let (chain, spec) = (node.chain_id().to_string(), node.spec().spec());
     let shown = url.shown();
     let failed = |reason: String| DumpError::Database {
         database: shown.clone(),
@@ -61,20 +67,80 @@ pub(super) async fn prepare(
     let lock = sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(SETUP_LOCK);
     lock.execute(&mut connection).await.map_err(query_failed)?;
     let mut connection = migrate(connection, &shown)?;
-    let insert = sql_query("INSERT INTO chains VALUES ($1, $2) ON CONFLICT DO NOTHING");
+    let insert = sql_query("INSERT INTO chains (chain, name) VALUES ($1, $2) ON CONFLICT DO NOTHING");
     insert
-        .bind::<Text, _>(chain)
-        .bind::<Text, _>(name)
+        .bind::<Text, _>(&chain)
+        .bind::<Text, _>(&spec.name)
         .execute(&mut connection)
+        .await
+        .map_err(query_failed)?;
+    describe(&mut connection, &chain, spec, &first_grants(node)?)
         .await
         .map_err(query_failed)?;
     let insert = sql_query("INSERT INTO dump_watermarks VALUES ($1, 0, 0, '') ON CONFLICT DO NOTHING");
     insert
-        .bind::<Text, _>(chain)
+        .bind::<Text, _>(&chain)
         .execute(&mut connection)
         .await
         .map_err(query_failed)?;
     Ok(encoding)
+}
+
+/// The roles that a chain began with: its spec's, or a fork's parent's.
+fn first_grants(node: &NodeHandle) -> Result<Vec<(Address, Role)>, StorageError> {
+    let given = node.spec().spec().grants.as_slice().iter();
+    let mut grants: Vec<_> = given.map(|grant| (grant.address, grant.role)).collect();
+    for entry in node.store().inherited_state() {
+        if let (StateKey::Grant(address, role), _) = entry? {
+            grants.push((address, role));
+        }
+    }
+    Ok(grants)
+}
+
+/// What the chain is, once; in one statement, so that a kill leaves all of it or nothing. A role that it began with and that
+/// a copied block has changed since is as that block says.
+async fn describe(
+    connection: &mut AsyncPgConnection,
+    chain: &str,
+    spec: &ChainSpec,
+    grants: &[(Address, Role)],
+) -> diesel::QueryResult<()> {
+    let (addresses, roles): (Vec<String>, Vec<String>) = grants
+        .iter()
+        .map(|(address, role)| (address.to_string(), role.to_string()))
+        .unzip();
+    let open: Vec<String> = spec
+        .open_roles
+        .as_slice()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let parent = spec.parent.as_ref();
+    let statement = sql_query(
+        "WITH described AS (UPDATE chains SET proof = $2, block_interval_ms = $3::numeric, reward = $4::numeric, \
+         decimals = $5, open_roles = $6, parent_chain = $7, parent_height = $8 \
+         WHERE chain = $1 AND proof IS NULL RETURNING chain) \
+         INSERT INTO roles SELECT described.chain, g.address, g.role \
+         FROM described, unnest($9::text[], $10::text[]) AS g (address, role) \
+         WHERE NOT EXISTS (SELECT FROM transactions t WHERE t.chain = $1 AND t.type IN ('grant', 'revoke') \
+         AND t.recipient = g.address AND t.role = g.role) ON CONFLICT DO NOTHING",
+    );
+    let parent_height = parent.map(|parent| super::batch::to_sql(parent.height.get()));
+    statement
+        .bind::<Text, _>(chain)
+        .bind::<Text, _>(spec.proof.name())
+        .bind::<Text, _>(spec.block_interval_ms.to_string())
+        .bind::<Text, _>(spec.reward.to_string())
+        .bind::<Integer, _>(i32::from(spec.decimals))
+        .bind::<Array<Text>, _>(open)
+        .bind::<Nullable<Text>, _>(parent.map(|parent| parent.chain.to_string()))
+        .bind::<Nullable<BigInt>, _>(parent_height)
+        .bind::<Array<Text>, _>(addresses)
+        .bind::<Array<Text>, _>(roles)
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 fn migrate(connection: AsyncPgConnection, shown: &str) -> Result<AsyncPgConnection, DumpError> {

@@ -1,10 +1,7 @@
 //! The copy against real PostgreSQL clusters, each test with its own.
 
-#[path = "../../tests/support/chain.rs"]
-mod chain;
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
-use crate as worker;
 
 mod database;
 mod tls;
@@ -12,11 +9,14 @@ mod tls;
 use super::{DumpControl, DumpError};
 use crate::api::types::{DumpRequest, DumpStatus};
 use crate::node::NodeEvent;
+use crate::storage::{ForkBuilder, Store};
+use crate::test_chain::Chain;
+use block_chain_common::chain_spec::{ChainSpec, Parent};
 use block_chain_common::codec::BoundedBytes;
+use block_chain_common::hash::Digest;
 use block_chain_common::keys::SecretKey;
-use block_chain_common::quantity::Amount;
+use block_chain_common::quantity::{Amount, Height};
 use block_chain_common::transaction::{Payload, Role};
-use chain::Chain;
 use postgres::Postgres;
 use std::time::{Duration, Instant};
 
@@ -384,4 +384,118 @@ async fn a_copy_does_not_end_with_the_runtime_that_asked_for_it() {
     announce(&control, chain.commit());
     copied(&control, "it", |s| s.dumped_transactions == 10).await;
     assert!(control.stop().await.unwrap().stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_transfers_and_what_the_chain_is_are_in_the_copy() {
+    let (database, mut chain) = (Postgres::start(), Chain::new("main"));
+    let to = SecretKey::from_seed(&[8; 32]).public_key().address();
+    let (grant, revoke) = (
+        |address, role| Payload::Grant { address, role },
+        |address, role| Payload::Revoke { address, role },
+    );
+    let amount = Amount::new(7);
+    let memo = BoundedBytes::new(b"rent".to_vec()).unwrap();
+    let me = chain.key.public_key().address();
+    let block = vec![
+        chain.sign(grant(to, Role::Issue)),
+        chain.sign(grant(to, Role::Mine)),
+        chain.sign(revoke(to, Role::Issue)),
+        chain.sign(Payload::Transfer { to, amount, memo }),
+    ];
+    chain.mine(block);
+    let control = DumpControl::new(chain.node());
+    once(&control, &database.url()).await.unwrap();
+    let roles = "select role from roles where address = '%' order by 1";
+    let of = |address: &block_chain_common::keys::Address| {
+        database.query(&roles.replace('%', &address.to_string()))
+    };
+    assert_eq!((of(&me).as_str(), of(&to).as_str()), ("admin\nissue", "mine"));
+    assert_eq!(database.query("select amount, memo from transfers"), "7|rent");
+    assert_eq!(
+        database.query("select name, proof, reward, decimals, open_roles, parent_chain is null from chains"),
+        "main|authority|5|0|{write,mine}|t"
+    );
+    let block = vec![
+        chain.sign(revoke(to, Role::Mine)),
+        chain.sign(revoke(me, Role::Issue)),
+    ];
+    chain.mine(block);
+    for _ in 0..2 {
+        once(&control, &database.url()).await.unwrap();
+        assert_eq!((of(&me).as_str(), of(&to).as_str()), ("admin", ""));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_copied_with_what_it_inherited() {
+    let (database, mut parent) = (Postgres::start(), Chain::new("main"));
+    records(&mut parent, 0, 3);
+    let amount = Amount::new(100);
+    let block = vec![
+        parent.put("key-1", "{\"n\":7}"),
+        parent.sign(Payload::Stake { amount }),
+    ];
+    parent.mine(block);
+    let block = vec![parent.sign(Payload::Unstake {
+        amount: Amount::new(40),
+    })];
+    parent.mine(block);
+    let dir = tempfile::tempdir().unwrap();
+    let (block, _) = parent.store.header_at(parent.store.head().0).unwrap().unwrap();
+    let mut spec = ChainSpec {
+        name: "fork".to_owned(),
+        grants: Default::default(),
+        balances: Default::default(),
+        parent: Some(Parent {
+            chain: parent.spec.id(),
+            height: parent.store.head().0,
+            block,
+            state_digest: Digest::ZERO,
+        }),
+        ..parent.spec.spec().clone()
+    };
+    let builder = ForkBuilder::build(dir.path(), (&parent.store, &parent.spec), &spec).unwrap();
+    spec.parent.as_mut().unwrap().state_digest = builder.digest();
+    let spec = spec.check().unwrap();
+    builder.finish(&spec).unwrap();
+    let store = Store::open(dir.path(), &spec).unwrap();
+    let mut fork = Chain::of(dir, store, spec, 6);
+    fork.commit();
+    let block = vec![fork.put("key-2", "{\"n\":9}")];
+    fork.mine(block);
+    for chain in [&parent, &fork] {
+        let status = once(&DumpControl::new(chain.node()), &database.url())
+            .await
+            .unwrap();
+        assert_eq!(
+            status.dumped_transactions,
+            if chain.spec.id() == fork.spec.id() { 1 } else { 6 }
+        );
+    }
+    let of_fork = format!("chain = '{}'", fork.spec.id());
+    let values = format!("select key, value_json->>'n', height from key_values where {of_fork} order by 1");
+    assert_eq!(database.query(&values), "key-0|0|0\nkey-1|7|0\nkey-2|9|1");
+    let account = fork.store.account(&fork.key.public_key().address()).unwrap();
+    let wallet = format!("select balance, stake, releasing from wallets where {of_fork}");
+    let releasing = account
+        .releases
+        .as_slice()
+        .iter()
+        .map(|release| release.amount.get());
+    assert_eq!(
+        releasing.sum::<u64>(),
+        40,
+        "unstaked on the parent, and free in the fork's second block"
+    );
+    let account = account.at(Height::new(2)).unwrap();
+    // The reward of the fork's first block is 5.
+    let expected = format!("{}|{}|0", account.balance, account.stake);
+    assert_eq!(database.query(&wallet), expected);
+    let parents = format!("select parent_height from chains where {of_fork}");
+    assert_eq!(database.query(&parents), "3");
+    assert_eq!(
+        database.query(&format!("select count(*) from roles where {of_fork}")),
+        "2"
+    );
 }

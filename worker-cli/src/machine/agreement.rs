@@ -3,12 +3,14 @@
 //! Nothing here reads a clock for safety: terms and the coordinator's compare-and-set decide. Times only say when to ask
 //! again. Rules AGR-1 to AGR-8 of the protocol.
 
+mod cosign;
+
 use super::chain::load_frontier;
 use super::sync::later;
 use super::{ChainRead, Effect, Machine, Message, Output, Write};
 use crate::storage::StorageError;
 use block_chain_common::agreement::{Acknowledgement, SafetyRule, majority};
-use block_chain_common::checkpoint::{Checkpoint, is_final, witness_name};
+use block_chain_common::checkpoint::{Checkpoint, is_final};
 use block_chain_common::codec::{BoundedBytes, encode};
 use block_chain_common::coordinator_api::{ChainView, CheckpointView, CommitRequest};
 use block_chain_common::evidence::{Evidence, Statement};
@@ -182,6 +184,18 @@ impl Agreement {
     fn is_final(&self, note: &SignedNote) -> bool {
         is_final(note, &self.members())
     }
+
+    /// Whether it is the last final checkpoint with the cosignatures that a majority of the members of now needs, which what
+    /// was known of it lacks.
+    fn is_final_to_more(&self, new: &Known) -> bool {
+        let size = new.checkpoint.size;
+        let known = self
+            .committed
+            .as_ref()
+            .filter(|known| size == self.final_size && known.checkpoint.size == size);
+        known.is_some_and(|known| known.note != new.note && !self.is_final(&known.note))
+            && self.is_final(&new.note)
+    }
 }
 
 impl Machine {
@@ -201,18 +215,14 @@ impl Machine {
         self.agreement.view = Some(view);
         if let Some(checkpoint) = checkpoint {
             self.on_checkpoint_note(&checkpoint.note, out);
+            // Also where it was final to fewer members than count now: whoever trusts these asks for their cosignatures.
             if checkpoint.size == self.agreement.committed_size()
-                && !checkpoint.is_final
+                && (!checkpoint.is_final || checkpoint.cosignatures < checkpoint.needed)
                 && !self.has_cosigned(&checkpoint.note)
             {
                 self.agreement.cosign.get_or_insert((checkpoint.size, now));
             }
         }
-    }
-
-    fn has_cosigned(&self, note: &str) -> bool {
-        SignedNote::parse(note)
-            .is_ok_and(|note| note.cosigned_by(&witness_name(&self.me), &self.me).is_some())
     }
 
     /// The coordinator's own word for a checkpoint.
@@ -326,6 +336,9 @@ impl Machine {
             self.agreement.final_size = size;
             self.agreement.cosign.take_if(|(cosigned, _)| *cosigned <= size);
             wrote = true;
+        } else if self.agreement.is_final_to_more(&pending) {
+            out.writes.push(Write::Final { size, note });
+            wrote = true;
         }
         if size >= self.agreement.committed_size() {
             self.agreement.committed = Some(pending);
@@ -333,41 +346,6 @@ impl Machine {
         // The cosignature leaves in the same step: effects come after the writes are on disk.
         self.send_cosignature(now, out);
         Ok(wrote)
-    }
-
-    fn send_cosignature(&mut self, now: Timestamp, out: &mut Output) {
-        let Some((size, at)) = self.agreement.cosign else {
-            return;
-        };
-        let Some(known) = self
-            .agreement
-            .committed
-            .as_ref()
-            .filter(|known| known.checkpoint.size == size)
-        else {
-            self.agreement.cosign = None;
-            return;
-        };
-        if at > now {
-            return;
-        }
-        out.effects.push(self.cosignature(known, now));
-        self.agreement.cosign = Some((size, later(now, RETRY_MS * 2)));
-    }
-
-    fn cosignature(&self, known: &Known, now: Timestamp) -> Effect {
-        let mut note = known.note.clone();
-        note.cosign(&witness_name(&self.me), &self.key, self.wall(now).get() / 1_000);
-        Effect::Cosign(known.checkpoint.size, note.to_string())
-    }
-
-    pub(super) fn on_cosigned(&mut self, view: Option<CheckpointView>, out: &mut Output) {
-        let Some(view) = view else { return };
-        self.agreement.cosign.take_if(|(size, _)| *size <= view.size);
-        self.on_checkpoint_note(&view.note, out);
-        if view.is_final {
-            broadcast_note(&view.note, out);
-        }
     }
 
     pub(super) fn send_checkpoint(&self, peer: PublicKey, out: &mut Output) {

@@ -370,11 +370,15 @@ impl Machine {
         let (mut answers, mut added) = (Vec::with_capacity(transactions.len()), Vec::new());
         for transaction in transactions {
             let id = transaction.id();
-            if self.mempool.contains(&id) || read.place(&id)?.is_some() {
+            if self.mempool.contains(&id) {
                 answers.push((id, Known::Before));
                 continue;
             }
             match self.admit(read, transaction.clone())? {
+                // What is on the chain has used its nonce, so only then it is looked for there.
+                Err(MempoolError::NonceUsed { .. }) if read.place(&id)?.is_some() => {
+                    answers.push((id, Known::Before));
+                }
                 Ok(sequence) => {
                     added.push((sequence, transaction));
                     answers.push((id, Known::New));
@@ -411,7 +415,7 @@ impl Machine {
         out: &mut Output,
     ) -> Result<(), StorageError> {
         for transaction in transactions {
-            if self.mempool.contains(&transaction.id()) || read.place(&transaction.id())?.is_some() {
+            if self.mempool.contains(&transaction.id()) {
                 continue;
             }
             if let Ok(sequence) = self.admit(read, transaction.clone())? {

@@ -5,7 +5,7 @@ mod messages;
 mod pairs;
 mod rate;
 
-use super::{NetConfig, NetEvent, Network, PeerAddress};
+use super::{NetEvent, Network, PeerAddress, Port};
 use crate::machine::Message;
 use block_chain_common::hash::ChainId;
 use block_chain_common::keys::{PublicKey, SecretKey};
@@ -20,6 +20,7 @@ const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 
 struct Node {
     key: PublicKey,
+    port: Port,
     network: Network,
     events: mpsc::Receiver<NetEvent>,
 }
@@ -48,13 +49,10 @@ impl Node {
 
     async fn start_with(seed: u8, chain: ChainId, events: usize) -> Self {
         let (sender, events) = mpsc::channel(events);
-        let config = NetConfig {
-            secret: secret(seed),
-            chain,
-            bind: ANY_PORT,
-        };
-        let network = Network::start(config, sender).await.unwrap();
+        let port = Port::open(&secret(seed), ANY_PORT).await.unwrap();
+        let network = Network::start(&port, chain, sender);
         Self {
+            port,
             key: secret(seed).public_key(),
             network,
             events,

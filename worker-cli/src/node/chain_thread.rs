@@ -30,6 +30,9 @@ const BAN: Duration = Duration::from_secs(60);
 /// How long nothing is written before the store is settled.
 const IDLE: Duration = Duration::from_secs(3);
 
+/// How long nothing comes before time passes in longer steps.
+const QUIET_AFTER: Duration = Duration::from_secs(3);
+
 /// What the chain's thread works on.
 pub(crate) enum Input {
     /// For the machine; the permit bounds what waits, and is given back when it is done.
@@ -68,6 +71,8 @@ struct Running {
     searching: Option<Searching>,
     /// Until the store was settled after it.
     last_write: Option<Instant>,
+    /// When something else came last than that time passes, or what the coordinator says all the time.
+    last_news: Instant,
     progress: Progress,
 }
 
@@ -83,6 +88,7 @@ impl ChainThread {
             next_token: 0,
             searching: None,
             last_write: None,
+            last_news: Instant::now(),
             progress: Progress::default(),
         }
         .run()
@@ -106,6 +112,9 @@ impl Running {
             // Held until everything of the group is done.
             let mut permits = Vec::new();
             for input in group.drain(..) {
+                if !matches!(input, Input::Event(Event::Tick | Event::View(_), _)) {
+                    self.last_news = Instant::now();
+                }
                 let event = match input {
                     Input::Event(event, permit) => {
                         permits.extend(permit);
@@ -166,6 +175,7 @@ impl Running {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         for write in writes {
+            self.thread.shared.seen.note(write);
             match write {
                 Write::MempoolAdd {
                     sequence,
@@ -399,6 +409,14 @@ impl Running {
         status.syncing = syncing;
         status.mining = mining.filter(|mining| mining.height > height);
         status.peers = peers;
+        // Also one whose blocks are not all final waits for something.
+        let is_busy = count > 0
+            || status.syncing.is_some()
+            || status.final_size <= height.get()
+            || self.searching.is_some()
+            || !self.replies.is_empty()
+            || self.last_news.elapsed() < QUIET_AFTER;
+        self.thread.shared.quiet.store(!is_busy, Ordering::Relaxed);
     }
 }
 

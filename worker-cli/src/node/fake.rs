@@ -2,7 +2,6 @@
 
 use super::NodeHandle;
 use super::handle::{Command, MinedBlock, Shared};
-use super::mirror::MempoolMirror;
 use crate::api::types::{Accepted, NodeStatus, Status};
 use crate::machine::{ChainRead, Write};
 use crate::storage::Store;
@@ -18,7 +17,7 @@ use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey, Re
 use block_chain_common::work::Target;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc};
 use uuid::Uuid;
@@ -61,27 +60,23 @@ impl FakeNode {
         let key = SecretKey::from_seed(&[7; 32]);
         let coordinator = SecretKey::from_seed(&[9; 32]);
         let (commands, receiver) = mpsc::channel(64);
-        let shared = Shared {
-            data_dir: dir.path().to_owned(),
-            coordinator_key: coordinator.public_key(),
-            status: RwLock::new(status(&spec, &store, &key)),
-            store,
-            spec,
-            key: key.clone(),
+        let ready = status(&spec, &store, &key);
+        let shared = Shared::new(
+            dir.path().to_owned(),
+            (store, spec),
+            (coordinator.public_key(), key.clone()),
             commands,
-            view: RwLock::new(None),
-            mempool: RwLock::new(MempoolMirror::default()),
-            connected: RwLock::new(Vec::new()),
+        );
+        let shared = Shared {
+            status: RwLock::new(ready),
             events: broadcast::channel(16).0,
-            signing: tokio::sync::Mutex::new(()),
             // Long enough ago that nobody waits for it to be connected.
             started: Mutex::new(
                 Instant::now()
                     .checked_sub(Duration::from_secs(10))
                     .unwrap_or_else(Instant::now),
             ),
-            steps: AtomicU64::new(0),
-            failure: OnceLock::new(),
+            ..shared
         };
         let fake = Self {
             node: NodeHandle(Arc::new(shared)),

@@ -4,12 +4,13 @@
 //! only when it is on disk.
 
 use super::mirror::{MempoolMirror, Waiting};
+use super::seen::SeenBlocks;
 use crate::api::types::{Accepted, MempoolView, Mined, NodeStatus, Status};
 use crate::storage::{StorageError, Store, concerns};
 use block_chain_common::block::Block;
 use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::CheckedSpec;
-use block_chain_common::coordinator_api::ChainView;
+use block_chain_common::coordinator_api::{ChainView, ForkWish};
 use block_chain_common::hash::{BlockHash, ChainId, TxId};
 use block_chain_common::keys::{Address, PublicKey, SecretKey};
 use block_chain_common::quantity::{Height, Nonce};
@@ -17,9 +18,12 @@ use block_chain_common::transaction::{
     CheckedTransaction, Payload, RecordKey, RecordValue, Transaction, TransactionError, check_transactions,
 };
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Events that a slow listener may fall behind by before it misses some.
+const EVENTS_KEPT: usize = 256;
 
 /// Something happened at the node; listeners of `/v1/events` get it as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -141,17 +145,49 @@ pub(crate) struct Shared {
     pub(crate) view: RwLock<Option<ChainView>>,
     pub(crate) mempool: RwLock<MempoolMirror>,
     pub(crate) connected: RwLock<Vec<PublicKey>>,
+    pub(crate) seen: SeenBlocks,
     pub(crate) events: broadcast::Sender<NodeEvent>,
     /// Held while records are signed, so that their nonces follow each other.
     pub(crate) signing: tokio::sync::Mutex<()>,
     pub(crate) started: Mutex<std::time::Instant>,
     /// Groups of inputs that the chain's thread has worked off.
     pub(crate) steps: AtomicU64,
+    /// Whether nothing happens and nothing is waited for: time then passes in longer steps.
+    pub(crate) quiet: AtomicBool,
     /// Why the chain's thread has ended, where the store failed it.
     pub(crate) failure: OnceLock<StorageError>,
 }
 
 impl Shared {
+    /// Of a replica on which nothing has happened yet; `keys` are the coordinator's and the worker's.
+    pub(crate) fn new(
+        data_dir: PathBuf,
+        (store, spec): (Store, Arc<CheckedSpec>),
+        (coordinator_key, key): (PublicKey, SecretKey),
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        let status = first_status(&store, &spec, &key);
+        Self {
+            data_dir,
+            store,
+            spec,
+            coordinator_key,
+            key,
+            commands,
+            status: RwLock::new(status),
+            view: RwLock::new(None),
+            mempool: RwLock::new(MempoolMirror::default()),
+            connected: RwLock::new(Vec::new()),
+            seen: SeenBlocks::default(),
+            events: broadcast::channel(EVENTS_KEPT).0,
+            signing: tokio::sync::Mutex::new(()),
+            started: Mutex::new(std::time::Instant::now()),
+            steps: AtomicU64::new(0),
+            quiet: AtomicBool::new(false),
+            failure: OnceLock::new(),
+        }
+    }
+
     /// The chain's public keys, where the coordinator names members.
     pub(crate) fn keys_with(&self, view: &ChainView) -> Option<ChainKeys> {
         let members = view.counting().map(|member| member.public_key).collect();
@@ -227,6 +263,21 @@ impl NodeHandle {
     #[must_use]
     pub fn chain_view(&self) -> Option<ChainView> {
         self.0.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forks that the operator has asked for, where this worker leads the chain.
+    pub(crate) fn wished_forks(&self) -> Vec<ForkWish> {
+        if !self
+            .0
+            .status
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_leader
+        {
+            return Vec::new();
+        }
+        let view = self.0.view.read().unwrap_or_else(PoisonError::into_inner);
+        view.as_ref().map(|view| view.forks.clone()).unwrap_or_default()
     }
 
     /// The chain's public keys; `None` until a coordinator has said who its members are.
@@ -332,6 +383,18 @@ impl NodeHandle {
             all.push(result.map_err(|error| RequestError::Transaction { index, error })?);
         }
         self.submit_checked(all).await
+    }
+
+    /// Signs with a wallet's key, with its next nonce, and takes it; answers when it is on disk.
+    ///
+    /// # Errors
+    /// Where it breaks a rule or does not fit; [`RequestError::Refused`] too where another program signed with the key at the
+    /// same moment.
+    pub async fn sign_and_submit(&self, key: &SecretKey, payload: Payload) -> Result<Accepted, RequestError> {
+        let _one_at_a_time = self.0.signing.lock().await;
+        let nonce = self.next_nonce(key.public_key().address()).await?;
+        let transaction = Transaction::sign(self.chain_id(), nonce, payload, key);
+        self.submit(vec![transaction]).await
     }
 
     async fn submit_checked(&self, transactions: Vec<CheckedTransaction>) -> Result<Accepted, RequestError> {

@@ -1,9 +1,10 @@
-//! The link to the coordinator: heartbeats, what it says of the chain's network, commits and cosignatures.
+//! The link of a chain to the coordinator: what is told in heartbeats, what it says of the chain's network, commits and cosignatures.
 
 use super::chain_thread::Input;
+use super::figures;
 use super::handle::{NodeEvent, NodeHandle, RequestError, Shared};
-use super::liveness::Liveness;
-use super::{clock, now};
+use super::liveness::ThreadWatch;
+use super::pulse::News;
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::identity::{CHAIN_KEYS, write_private};
 use crate::machine::{CommitOutcome, Event, claim};
@@ -11,17 +12,12 @@ use crate::net::{Network, PeerAddress};
 use block_chain_common::codec::decode;
 use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignRequest, Heartbeat};
 use block_chain_common::finality::{Waiting, waiting};
-use block_chain_common::quantity::{Height, Timestamp};
+use block_chain_common::quantity::Height;
 use block_chain_common::transaction::Transaction;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use std::time::Instant;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
-
-/// Between heartbeats, until the coordinator says how often.
-const FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
-/// Before listening for events again after the stream ended.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the chain's thread and users ask of the coordinator.
 pub(crate) enum ToCoordinator {
@@ -30,7 +26,7 @@ pub(crate) enum ToCoordinator {
     Leave(oneshot::Sender<Result<bool, RequestError>>),
 }
 
-/// The link.
+/// The link of one chain.
 #[derive(Clone)]
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
@@ -39,89 +35,17 @@ pub(super) struct Link {
     pub(super) chain: mpsc::UnboundedSender<Input>,
     pub(super) worker: Uuid,
     pub(super) chain_name: String,
-    pub(super) api: String,
-    pub(super) news: Arc<Notify>,
+    pub(super) news: Arc<News>,
     /// Whether the worker has left. Held during a heartbeat, so that none can arrive after the leaving and undo it.
     pub(super) left: Arc<Mutex<bool>>,
-    pub(super) liveness: Arc<Liveness>,
+    pub(super) thread: Arc<ThreadWatch>,
     /// Held while what the coordinator has signed is put on the chain; why it was not, the last time.
     pub(super) carrying: Arc<Mutex<String>>,
+    /// What is wrong with the coordinator, as it was said last.
+    pub(super) told: Arc<std::sync::Mutex<String>>,
 }
 
 impl Link {
-    /// Heartbeats: every so often, and when there is news.
-    pub(super) async fn heartbeats(self) {
-        let mut pause = FIRST_HEARTBEAT;
-        let mut told = Vec::new();
-        loop {
-            let left = self.left.lock().await;
-            if *left {
-                return;
-            }
-            if let Err(reason) = self.liveness.show(&self.shared).await {
-                drop(left);
-                self.cannot_work(reason, &mut told);
-                tokio::time::sleep(pause).await;
-                continue;
-            }
-            let beat = self.beat(false).await;
-            drop(left);
-            match beat {
-                Ok(view) => {
-                    pause = Duration::from_millis(view.heartbeat_ms.clamp(100, 60_000));
-                    self.take(view);
-                    told.clear();
-                }
-                Err(error) => {
-                    self.lost(&error, &mut told);
-                    if is_unknown(&error) {
-                        self.register_again().await;
-                    } else if is_behind(&error)
-                        && let Err(error) = self.claim().await
-                    {
-                        tracing::warn!(%error, "the coordinator does not take what this worker shows");
-                    }
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.news.notified() => {}
-            }
-        }
-    }
-
-    /// Compares clocks, and says so once where they are apart.
-    fn compare_clocks(&self, asked: Timestamp, view: &ChainView) {
-        let offset = clock::offset_ms(asked, view.time, now());
-        let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
-        let before = status.clock_offset_ms.replace(offset).and_then(clock::complaint);
-        drop(status);
-        match (before, clock::complaint(offset)) {
-            (None, Some(complaint)) => tracing::warn!("{complaint}"),
-            (Some(_), None) => tracing::info!("this machine's clock agrees with the coordinator's again"),
-            _ => {}
-        }
-    }
-
-    /// Another is to lead: this node stops. No heartbeat follows.
-    pub(super) async fn step_down(&self) {
-        let mut left = self.left.lock().await;
-        if !std::mem::replace(&mut *left, true)
-            && let Err(error) = self.beat(true).await
-        {
-            tracing::debug!(%error, "the coordinator is not told that this node stops");
-        }
-    }
-
-    /// A lease is for who can do a leader's work: without it no heartbeat is sent.
-    fn cannot_work(&self, reason: String, told: &mut Vec<String>) {
-        if told.last() != Some(&reason) {
-            tracing::error!(reason, "no heartbeat is sent");
-            told.push(reason.clone());
-        }
-        self.waits(reason, Some("look at this machine's disk".to_owned()));
-    }
-
     /// Nothing becomes final, for a reason that lies between this node and the coordinator.
     fn waits(&self, reason: String, hint: Option<String>) {
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
@@ -133,11 +57,35 @@ impl Link {
         });
     }
 
-    async fn beat(&self, stepping_down: bool) -> Result<ChainView, CoordinatorError> {
+    /// Whether this was said already; it is from now on.
+    fn is_told(&self, text: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *told == text;
+        text.clone_into(&mut told);
+        before
+    }
+
+    /// A lease is for who can do a leader's work: without it no heartbeat is sent.
+    pub(super) fn cannot_work(&self, reason: String) {
+        if !self.is_told(&reason) {
+            tracing::error!(chain = self.chain_name, reason, "no heartbeat is sent");
+        }
+        self.waits(reason, Some("look at this machine's disk".to_owned()));
+    }
+
+    /// Whether the chain's thread works; why not.
+    pub(super) fn thread_works(&self) -> Result<(), String> {
+        self.thread.works(&self.shared, Instant::now())
+    }
+
+    /// What the worker has of the chain.
+    pub(super) fn heartbeat(&self, stepping_down: bool) -> Heartbeat {
         let store = &self.shared.store;
         let (height, head) = store.head();
         let checkpoint_size = store.committed().map_or(0, |checkpoint| checkpoint.size);
-        let beat = Heartbeat {
+        let coordinator = store.account(&self.shared.coordinator_key.address());
+        let status = self.shared.status.read().unwrap_or_else(PoisonError::into_inner);
+        Heartbeat {
             chain: self.chain_name.clone(),
             height,
             head,
@@ -150,16 +98,49 @@ impl Link {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            api: Some(self.api.clone()),
+            api: Some(status.api.clone()),
             stepping_down,
-        };
-        let asked = now();
-        let view = self.client.heartbeat(self.worker, &beat).await?;
-        self.compare_clocks(asked, &view);
-        Ok(view)
+            // A store that cannot be read is said by all else that reads it.
+            orders: coordinator.map(|account| account.nonce.get()).unwrap_or_default(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        }
     }
 
-    fn take(&self, view: ChainView) {
+    /// What the coordinator answers to a heartbeat.
+    pub(super) async fn heard(&self, answer: Result<ChainView, CoordinatorError>, offset_ms: Option<i64>) {
+        match answer {
+            Ok(view) => {
+                let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
+                status.clock_offset_ms = offset_ms;
+                drop(status);
+                self.take(view);
+                self.is_told("");
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if !self.is_told(&text) {
+                    tracing::warn!(chain = self.chain_name, error = text, "the coordinator");
+                }
+                self.lost(&error);
+                if is_behind(&error) {
+                    if let Err(error) = self.claim().await {
+                        tracing::warn!(%error, "the coordinator does not take what this worker shows");
+                    }
+                } else if is_unknown_chain(&error) {
+                    // It was restored from a copy that is older than the chain, which is defined by its spec alone.
+                    match self.client.create_chain(self.shared.spec.spec()).await {
+                        Ok(_) => tracing::warn!(
+                            chain = self.chain_name,
+                            "the coordinator did not know the chain, and has it again"
+                        ),
+                        Err(error) => tracing::debug!(%error, "the coordinator does not take the chain"),
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn take(&self, view: ChainView) {
         let peers = view.members.iter().map(|member| PeerAddress {
             key: member.public_key,
             addresses: member
@@ -250,37 +231,12 @@ impl Link {
         }
     }
 
-    fn lost(&self, error: &CoordinatorError, told: &mut Vec<String>) {
-        let text = error.to_string();
-        if told.last() != Some(&text) {
-            tracing::warn!(error = text, "the coordinator");
-            told.push(text.clone());
-        }
+    /// The coordinator's word is missing, for a reason that the caller has said.
+    pub(super) fn lost(&self, error: &CoordinatorError) {
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
         status.server_reachable = !matches!(error, CoordinatorError::Unreachable { .. });
         drop(status);
-        self.waits(text, error.hint());
-    }
-
-    /// The coordinator does not know this worker's token: the same key gets the same id, and a new token.
-    async fn register_again(&self) {
-        match self
-            .client
-            .register(&self.shared.key, &self.chain_name, None, None)
-            .await
-        {
-            Ok(registration) if registration.worker_id == self.worker => {
-                let path = self.shared.data_dir.join("worker.token");
-                if let Err(error) = write_private(&path, registration.worker_token.as_bytes()) {
-                    tracing::error!(%error, "the worker's new token cannot be kept");
-                }
-                self.take(registration.view);
-            }
-            Ok(registration) => {
-                tracing::error!(given = %registration.worker_id, own = %self.worker, "this coordinator does not know this worker: it gives it another id");
-            }
-            Err(error) => tracing::warn!(%error, "cannot register again"),
-        }
+        self.waits(error.to_string(), error.hint());
     }
 
     /// Shows a coordinator that went back what this worker has, so that an operator can have it go on from there.
@@ -300,14 +256,17 @@ impl Link {
         Ok(())
     }
 
-    /// Listens for events, so that news comes before the next heartbeat.
-    pub(super) async fn listen(self) {
-        loop {
-            let news = Arc::clone(&self.news);
-            if let Err(error) = self.client.listen(move || news.notify_one()).await {
-                tracing::debug!(%error, "no events");
-            }
-            tokio::time::sleep(LISTEN_AGAIN).await;
+    /// Tells the coordinator what the blocks hold that it has committed, for its page of figures. It is no matter where it fails.
+    async fn tell_figures(self, (old_size, size): (u64, u64)) {
+        let (shared, chain) = (Arc::clone(&self.shared), self.chain_name.clone());
+        let read = move || figures::of(&shared.store, chain, (old_size, size));
+        let told = match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(figures)) => self.client.tell_figures(self.worker, &figures).await,
+            Ok(Err(error)) => return tracing::debug!(%error, "the figures of blocks cannot be read"),
+            Err(error) => return tracing::debug!(%error, "the figures of blocks cannot be read"),
+        };
+        if let Err(error) = told {
+            tracing::debug!(%error, "the coordinator does not take figures");
         }
     }
 
@@ -317,9 +276,13 @@ impl Link {
             match request {
                 ToCoordinator::Commit(request) => {
                     let outcome = match self.client.commit(&self.chain_name, &request).await {
-                        Ok(answer) => CommitOutcome::Done(answer.checkpoint),
+                        Ok(answer) => {
+                            let blocks = (request.old_size, request.size);
+                            tokio::spawn(self.clone().tell_figures(blocks));
+                            CommitOutcome::Done(answer.checkpoint)
+                        }
                         Err(CoordinatorError::Refused(error)) => {
-                            self.news.notify_one();
+                            self.news.of(Some(&self.chain_name));
                             CommitOutcome::Refused(error.code, error.message)
                         }
                         Err(error) => {
@@ -362,8 +325,8 @@ impl Link {
     }
 }
 
-fn is_unknown(error: &CoordinatorError) -> bool {
-    matches!(error, CoordinatorError::Refused(error) if error.code == "worker_token" || error.code == "unknown_worker")
+fn is_unknown_chain(error: &CoordinatorError) -> bool {
+    matches!(error, CoordinatorError::Refused(error) if error.code == "unknown_chain")
 }
 
 /// AGR-8: it was restored from an old copy.

@@ -6,10 +6,63 @@ use crate::machine::Place;
 use block_chain_common::header::Header;
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Height;
-use block_chain_common::state::StateKey;
+use block_chain_common::state::{Account, StateKey, StateValue};
 use block_chain_common::transaction::{Payload, Role, Transaction};
 use fjall::PersistMode;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{PoisonError, RwLock};
+
+/// Accounts that are kept at most: some megabytes, and as many as are in use on a busy chain.
+const MAX_RECENT: usize = 16_384;
+
+/// Accounts that blocks have changed lately, as they are now: on a busy chain the same ones are asked for again and again,
+/// to judge what waits, to build a block and to execute it.
+///
+/// Only the writer puts accounts in, after they are written, so none is ever older than the store.
+#[derive(Default)]
+pub(super) struct RecentAccounts(RwLock<HashMap<Address, Account>>);
+
+impl RecentAccounts {
+    pub(super) fn get(&self, address: &Address) -> Option<Account> {
+        let recent = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        recent.get(address).cloned()
+    }
+
+    /// Accounts have been written, or removed.
+    pub(super) fn write(&self, accounts: Vec<(Address, Option<Account>)>) {
+        if accounts.is_empty() {
+            return;
+        }
+        let mut recent = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (address, account) in accounts {
+            match account {
+                Some(account) => recent.insert(address, account),
+                None => recent.remove(&address),
+            };
+        }
+        if recent.len() > MAX_RECENT {
+            recent.clear();
+        }
+    }
+
+    /// Gives the memory back.
+    pub(super) fn clear(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = HashMap::new();
+    }
+}
+
+/// The accounts among changed entries of the state.
+pub(super) fn changed_accounts<'a>(
+    entries: impl Iterator<Item = (&'a StateKey, Option<&'a StateValue>)>,
+) -> impl Iterator<Item = (Address, Option<Account>)> {
+    entries.filter_map(|(key, value)| match (key, value) {
+        (StateKey::Account(address), Some(StateValue::Account(account))) => {
+            Some((*address, Some(account.clone())))
+        }
+        (StateKey::Account(address), _) => Some((*address, None)),
+        _ => None,
+    })
+}
 
 /// The index, in a block, of what it pays its producer: after all transactions.
 pub const REWARD: u32 = u32::MAX;

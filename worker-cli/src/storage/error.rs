@@ -52,6 +52,9 @@ pub enum StorageError {
     /// A write that does not follow from what is stored: a fault of this program, and nothing was written.
     #[error("refused to write: {0}")]
     Misuse(String),
+    /// A fork's store cannot be made of nothing.
+    #[error("the store of a fork is made of a replica of its parent, and there is none")]
+    NoParent,
     /// An earlier write failed; reads go on, writes need a restart.
     #[error("an earlier write failed, so nothing more is written until the node is restarted")]
     Poisoned,
@@ -72,6 +75,7 @@ impl StorageError {
             Self::Io { kind, .. } => system_hint(*kind),
             Self::Poisoned => Some("block-chain-worker status starts it again, once it has ended"),
             Self::Misuse(_) => None,
+            Self::NoParent => Some("block-chain-worker chain join NAME makes it anew"),
         }
     }
 

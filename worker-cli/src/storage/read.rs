@@ -1,9 +1,9 @@
 //! Reading the store: by hash, height, id or key; streaming where there may be much.
 
-use super::{StorageError, Store, StoredCheckpoint, db_error, decode};
+use super::{Inherited, StorageError, Store, StoredCheckpoint, db_error, decode};
 use crate::machine::{ChainRead, Place, StoredHeader};
 use block_chain_common::codec::decode as decode_format;
-use block_chain_common::hash::{BlockHash, TxId, sha256};
+use block_chain_common::hash::{BlockHash, ChainId, TxId, sha256};
 use block_chain_common::header::Header;
 use block_chain_common::history::{HistoryNodes, NodePlace};
 use block_chain_common::keys::Address;
@@ -16,6 +16,11 @@ impl StateView for Store {
     type Error = StorageError;
 
     fn get(&self, key: &StateKey) -> Result<Option<StateValue>, StorageError> {
+        if let (StateKey::Account(address), None) = (key, &self.moment)
+            && let Some(account) = self.inner.accounts.get(address)
+        {
+            return Ok(Some(StateValue::Account(account)));
+        }
         let name = borsh::to_vec(key).map_err(|error| StorageError::damaged(error.to_string()))?;
         let found = self.get(&self.inner.keyspaces.state, &name)?;
         found
@@ -86,6 +91,21 @@ impl ChainRead for Store {
     }
 }
 
+/// Begins the names of the entries of an inherited state.
+const INHERITED_STATE: &[u8] = b"s";
+/// Begins the names of inherited transactions.
+const INHERITED_TRANSACTIONS: &[u8] = b"t";
+
+/// The name of an entry of the state that a fork begins with.
+pub(super) fn inherited_state(key: &StateKey) -> Vec<u8> {
+    [INHERITED_STATE, &super::write::bytes(key)].concat()
+}
+
+/// The name of the transaction that set an inherited record.
+pub(super) fn inherited_transaction(number: u32) -> Vec<u8> {
+    [INHERITED_TRANSACTIONS, &number.to_be_bytes()].concat()
+}
+
 impl Store {
     /// A block of the chain: its hash and header.
     ///
@@ -98,11 +118,49 @@ impl Store {
         Ok(self.header(&hash)?.map(|stored| (hash, stored.header)))
     }
 
-    /// One transaction of the chain; reads it alone, however large its block.
+    /// A transaction that set a record which this chain, a fork, has inherited: those stand at height 0, by this number.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn inherited(&self, number: u32) -> Result<Option<Inherited>, StorageError> {
+        let Some(keyspace) = &self.inner.keyspaces.inherited else {
+            return Ok(None);
+        };
+        let found = self.get(keyspace, &inherited_transaction(number))?;
+        found
+            .map(|bytes| decode(&bytes, &format!("inherited record {number}")))
+            .transpose()
+    }
+
+    /// The state that this chain, a fork, has begun with, entry by entry; nothing where it is none.
+    pub fn inherited_state(
+        &self,
+    ) -> impl Iterator<Item = Result<(StateKey, StateValue), StorageError>> + use<> {
+        let dir = self.inner.dir.clone();
+        let keyspace = self.inner.keyspaces.inherited.as_ref();
+        let entries = keyspace.map(|keyspace| self.range(keyspace, INHERITED_STATE, INHERITED_TRANSACTIONS));
+        entries.into_iter().flatten().map(move |guard| {
+            let (key, value) = guard
+                .into_inner()
+                .map_err(|error| db_error("read", &dir, &error))?;
+            let name = key.strip_prefix(INHERITED_STATE).unwrap_or_default();
+            Ok((
+                decode(name, "a name in the inherited state")?,
+                decode(&value, "an entry of the inherited state")?,
+            ))
+        })
+    }
+
+    /// One transaction of the chain, or one that it has inherited; reads it alone, however large its block.
     ///
     /// # Errors
     /// Where reading fails.
     pub fn transaction(&self, place: Place) -> Result<Option<Transaction>, StorageError> {
+        if place.height == Height::ZERO {
+            return Ok(self
+                .inherited(place.index)?
+                .map(|inherited| inherited.transaction));
+        }
         let Some(hash) = self.hash_at(place.height)? else {
             return Ok(None);
         };
@@ -145,6 +203,21 @@ impl Store {
         self.encoded_transactions(height, hash)
             .map(|bytes| Ok(TxId::from_bytes(sha256(&[&bytes?]))))
             .collect()
+    }
+
+    /// How many bytes a block's transactions take as they are stored.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn body_bytes(&self, height: Height, hash: &BlockHash) -> Result<u64, StorageError> {
+        let (from, to) = (body_key(height, hash, 0), body_key(height, hash, u32::MAX));
+        let parts = self.range(&self.inner.keyspaces.bodies, &from, &to);
+        parts
+            .map(|part| part.size().map(u64::from))
+            .try_fold(0_u64, |sum, size| {
+                let size = size.map_err(|error| db_error("read", &self.inner.dir, &error))?;
+                Ok(sum.saturating_add(size))
+            })
     }
 
     /// A block's transactions as they are stored; no more than one part of it is in memory.
@@ -240,17 +313,21 @@ impl Store {
         })
     }
 
+    /// The chain's id.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn chain(&self) -> Result<ChainId, StorageError> {
+        let found = self.get(&self.inner.keyspaces.meta, b"chain")?;
+        decode(&found.unwrap_or_default(), "the chain's id")
+    }
+
     /// What waits, in order of arrival. It was verified before it was stored.
     ///
     /// # Errors
     /// Where reading fails.
     pub fn mempool(&self) -> Result<Vec<(u64, CheckedTransaction)>, StorageError> {
-        let chain = decode(
-            &self
-                .get(&self.inner.keyspaces.meta, b"chain")?
-                .unwrap_or_default(),
-            "the chain's id",
-        )?;
+        let chain = self.chain()?;
         let entries = self.range(&self.inner.keyspaces.mempool, &[], &[u8::MAX; 9]);
         entries
             .map(|guard| {

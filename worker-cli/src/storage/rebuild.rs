@@ -7,6 +7,7 @@
 //! is killed, the next start has the one or the other.
 
 use super::error::{db_error, io_error};
+use super::fork::ForkBuilder;
 use super::read::{COMMITTED, FINAL, checkpoint_key};
 use super::{StorageError, Store, StoredCheckpoint, decode};
 use crate::machine::{ChainRead as _, Write};
@@ -109,11 +110,11 @@ impl Paths {
     }
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), StorageError> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StorageError> {
     fs::rename(from, to).map_err(|error| io_error("rename", from, &error))
 }
 
-fn remove(path: &Path) -> Result<(), StorageError> {
+pub(super) fn remove(path: &Path) -> Result<(), StorageError> {
     let removed = if path.is_dir() {
         fs::remove_dir_all(path)
     } else {
@@ -139,6 +140,12 @@ impl TakenOver {
 
 fn take_over(data_dir: &Path, growing: &Path, spec: &CheckedSpec) -> Result<TakenOver, StorageError> {
     let old = Store::open(data_dir, spec)?;
+    if spec.genesis_state().is_none() {
+        let builder = ForkBuilder::copy(growing, &old)?;
+        builder
+            .finish(spec)
+            .map_err(|error| StorageError::damaged(error.to_string()))?;
+    }
     let new = Store::open(growing, spec)?;
     let (of, _) = old.head();
     let (mut tip, mut state_hash) = (new.tip()?, new.state_hash()?);

@@ -156,9 +156,10 @@ impl Store {
                 "the chain has moved on to block {found} during the repair"
             )));
         }
-        batch
-            .commit()
-            .map_err(|error| db_error("write", &self.inner.dir, &error))
+        let committed = batch.commit();
+        // What was computed of damaged entries may be kept there.
+        self.inner.accounts.clear();
+        committed.map_err(|error| db_error("write", &self.inner.dir, &error))
     }
 
     /// Puts a block of the chain back with all that leads to it: height, header, body, indexes, history nodes; synced.

@@ -3,8 +3,9 @@
 //! Nothing of it is synced or kept: it is removed when it is dropped, and what a crash left is removed by the next.
 
 use super::write::bytes;
-use super::{StorageError, db_error, decode, io_error};
-use block_chain_common::state::{StateDelta, StateKey, StateValue, StateView};
+use super::{StorageError, Store, db_error, decode, io_error};
+use block_chain_common::chain_spec::CheckedSpec;
+use block_chain_common::state::{LatticeHash, StateDelta, StateKey, StateValue, StateView};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,26 @@ impl ScratchState {
     fn open(&self) -> Result<&(Database, Keyspace), StorageError> {
         let closed = || StorageError::Misuse("the computed state is closed".to_owned());
         self.open.as_ref().ok_or_else(closed)
+    }
+
+    /// Begins with the state that a chain begins with; gives its hash. A fork's is read from its store.
+    ///
+    /// # Errors
+    /// Where the store is damaged, or the system refuses.
+    pub fn begin(&self, store: &Store, spec: &CheckedSpec) -> Result<LatticeHash, StorageError> {
+        if let Some(genesis) = spec.genesis_state() {
+            self.apply(genesis)?;
+            return Ok(genesis.hash_after().clone());
+        }
+        let (_, state) = self.open()?;
+        let mut hash = LatticeHash::default();
+        for entry in store.inherited_state() {
+            let (key, value) = entry?;
+            hash.add_entry(&key, &value);
+            let written = state.insert(bytes(&key), bytes(&value));
+            written.map_err(|error| db_error("write", &self.dir, &error))?;
+        }
+        Ok(hash)
     }
 
     /// Applies what a block changes.

@@ -1,6 +1,8 @@
 //! What a block leaves in the store, and that nothing of it is left when it is undone.
 
 mod damage;
+mod fork;
+mod seed;
 
 use crate::machine::{ChainRead as _, Place, Write};
 use crate::node::fake::FakeNode;

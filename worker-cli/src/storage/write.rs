@@ -1,6 +1,6 @@
 //! Writing the store: each batch is atomic, and refused whole where it does not follow from what is stored.
 
-use super::accounts::{account_key, concerned};
+use super::accounts::{account_key, changed_accounts, concerned};
 use super::read::{
     COMMITTED, FINAL, append_to_part, body_key, checkpoint_key, history_key, index_key, key_history_key,
 };
@@ -10,15 +10,17 @@ use block_chain_common::block::ConnectedBlock;
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::hash::{BlockHash, sha256};
 use block_chain_common::history::NodePlace;
+use block_chain_common::keys::Address;
 use block_chain_common::merkle::leaf_hash;
 use block_chain_common::quantity::Height;
-use block_chain_common::state::{LatticeHash, StateKey, StateValue, Undo};
+use block_chain_common::state::{Account, LatticeHash, StateKey, StateValue, Undo};
 use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey};
 use block_chain_common::work::Work;
 use borsh::BorshSerialize;
 use fjall::{Database, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -31,8 +33,18 @@ const BUFFERED_BYTES: u64 = 44 * 1_048_576;
 /// How long a write waits for room: a merge takes seconds; where flushing has stopped, the next write says why.
 const LONGEST_MERGE: Duration = Duration::from_secs(30);
 
-/// Writes the genesis block into an empty database, synced.
-pub(super) fn create(db: &Database, keyspaces: &Keyspaces, spec: &CheckedSpec) -> fjall::Result<Head> {
+/// Writes the genesis block into an empty database, synced; of a fork, whose state is there already, with that state's hash.
+pub(super) fn create(
+    db: &Database,
+    keyspaces: &Keyspaces,
+    spec: &CheckedSpec,
+    inherited: Option<&LatticeHash>,
+) -> Result<Head, StorageError> {
+    let state = match (spec.genesis_state(), inherited) {
+        (Some(delta), _) => delta.hash_after(),
+        (None, Some(hash)) => hash,
+        (None, None) => return Err(StorageError::NoParent),
+    };
     let header = spec.genesis().header.clone();
     let head = Head {
         height: Height::ZERO,
@@ -55,14 +67,13 @@ pub(super) fn create(db: &Database, keyspaces: &Keyspaces, spec: &CheckedSpec) -
             work: Work::ZERO,
         }),
     );
-    put_state(&mut batch, keyspaces, spec.genesis_state().afters());
-    batch.insert(
-        &keyspaces.meta,
-        "state_hash",
-        spec.genesis_state().hash_after().to_bytes(),
-    );
+    if let Some(delta) = spec.genesis_state() {
+        put_state(&mut batch, keyspaces, delta.afters());
+    }
+    batch.insert(&keyspaces.meta, "state_hash", state.to_bytes());
     batch.insert(&keyspaces.meta, "head", bytes(&head));
-    batch.commit()?;
+    let committed = batch.commit();
+    committed.map_err(|error| db_error("create", Path::new("the store"), &error))?;
     Ok(head)
 }
 
@@ -84,12 +95,16 @@ impl Store {
             batch: self.inner.db.batch(),
             cached: self.cached(),
             bodies: BTreeSet::new(),
+            accounts: Vec::new(),
         };
         for write in writes {
             batch.add(write)?;
         }
         let Batch {
-            batch, cached: after, ..
+            batch,
+            cached: after,
+            accounts,
+            ..
         } = batch;
         // The cached head and the data change together for whoever takes a snapshot.
         let mut cached = self.inner.cached.write().unwrap_or_else(PoisonError::into_inner);
@@ -99,12 +114,13 @@ impl Store {
         })?;
         *cached = after;
         drop(cached);
+        self.inner.accounts.write(accounts);
         self.wait_for_flushes()
     }
 
     /// Waits where more is in memory than may be. fjall's one thread also seals full memtables, so while it merges tables
     /// they would grow by all that comes in meanwhile: the more, the longer the chain.
-    fn wait_for_flushes(&self) -> Result<(), StorageError> {
+    pub(super) fn wait_for_flushes(&self) -> Result<(), StorageError> {
         let counted = self.inner.db.write_buffer_size();
         if counted.saturating_sub(self.inner.miscounted.load(Ordering::Relaxed)) <= BUFFERED_BYTES {
             return Ok(());
@@ -167,6 +183,8 @@ struct Batch<'a> {
     cached: Cached,
     /// Bodies that this batch itself stores.
     bodies: BTreeSet<BlockHash>,
+    /// Accounts after the writes, in their order.
+    accounts: Vec<(Address, Option<Account>)>,
 }
 
 impl Batch<'_> {
@@ -266,6 +284,7 @@ impl Batch<'_> {
             self.batch.insert(&self.keyspaces.account_history, name, []);
         }
         put_state(&mut self.batch, self.keyspaces, connected.delta().afters());
+        self.accounts.extend(changed_accounts(connected.delta().afters()));
         for (place, node) in connected.history_nodes() {
             self.batch
                 .insert(&self.keyspaces.history, history_key(*place), *node);
@@ -308,6 +327,7 @@ impl Batch<'_> {
             self.batch.remove(&self.keyspaces.account_history, name);
         }
         put_state(&mut self.batch, self.keyspaces, undo.entries());
+        self.accounts.extend(changed_accounts(undo.entries()));
         self.batch.remove(&self.keyspaces.undo, *hash.as_bytes());
         self.batch.remove(&self.keyspaces.heights, height.to_key());
         self.batch

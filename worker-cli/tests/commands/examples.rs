@@ -14,9 +14,12 @@ fn tell(script: &str) {
             command.env_remove(name);
         }
     }
+    // Its folder in one of ours: whatever it leaves behind is seen.
+    let place = tempfile::tempdir().unwrap();
     let told = command
         .arg(folder.join(script))
         .env("PATH", path)
+        .env("TMPDIR", place.path())
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -29,6 +32,15 @@ fn tell(script: &str) {
         said.ends_with("== done\n"),
         "{script} does not come to its end:\n{said}"
     );
+    let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().collect();
+    assert!(left.is_empty(), "{script} leaves {left:?}");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let place = place.path().to_string_lossy().into_owned();
+    for process in processes {
+        let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command);
+        assert!(!command.contains(&place), "{script} leaves {command}");
+    }
 }
 
 #[test]
@@ -39,4 +51,14 @@ fn wallets_deposits_and_transfers() {
 #[test]
 fn a_chain_of_stake() {
     tell("stake.sh");
+}
+
+#[test]
+fn several_chains_and_a_fork() {
+    tell("chains.sh");
+}
+
+#[test]
+fn peers_with_a_tracker() {
+    tell("peers.sh");
 }

@@ -2,7 +2,7 @@
 //! error, and what was acknowledged is there when it is started again. The system's calls are made to fail by `strace`.
 
 use super::chain::json;
-use super::faults::{ids, signal};
+use super::faults::{ids, signal, signal_where_running};
 use super::node::{Coordinator, Registered};
 use super::{run, worker};
 use std::fs;
@@ -73,7 +73,7 @@ fn under(dir: &Path, fault: (&str, &str, bool), point: &str, acknowledged: &mut 
         }
     }
     if ended.is_none() && node.try_wait().unwrap().is_none() {
-        signal(dir, "TERM");
+        signal_where_running(dir, "TERM");
     }
     let ended = node.wait_with_output().unwrap();
     let log = String::from_utf8_lossy(&ended.stderr);

@@ -5,6 +5,7 @@ use super::worker::node::NodeHandle;
 use super::worker::storage::Store;
 use block_chain_common::block::{Block, CheckedBlock, build_block, connect_block};
 use block_chain_common::chain_spec::{Allocation, ChainSpec, CheckedSpec, ProofSpec};
+use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::codec::BoundedVec;
 use block_chain_common::hash::TxId;
 use block_chain_common::header::Proof;
@@ -12,15 +13,16 @@ use block_chain_common::keys::SecretKey;
 use block_chain_common::quantity::{Amount, Nonce, Term, Timestamp};
 use block_chain_common::transaction::{CheckedTransaction, Payload, RecordKey, RecordValue, Transaction};
 use std::collections::HashMap;
+use tempfile::TempDir;
 
 /// A chain of proof of authority whose only producer and sender is one key.
 pub(crate) struct Chain {
-    dir: tempfile::TempDir,
+    dir: TempDir,
     /// Where its blocks are.
     pub(crate) store: Store,
     /// What it is.
     pub(crate) spec: CheckedSpec,
-    /// Who signs everything.
+    /// Who signs everything, as the coordinator too.
     pub(crate) key: SecretKey,
     nonce: u64,
     time_ms: u64,
@@ -53,6 +55,26 @@ impl Chain {
         };
         chain.commit();
         chain
+    }
+
+    /// Of a store that is there, whose next block follows with the key's next nonce.
+    #[allow(dead_code, reason = "for the tests of forks")]
+    pub(crate) fn of(dir: TempDir, store: Store, spec: CheckedSpec, nonce: u64) -> Self {
+        let key = SecretKey::from_seed(&[7; 32]);
+        Self {
+            dir,
+            store,
+            spec,
+            key,
+            nonce,
+            time_ms: 1_000_000,
+        }
+    }
+
+    /// Its files, with nobody who has them open.
+    #[allow(dead_code, reason = "for the tests of forks")]
+    pub(crate) fn closed(self) -> (TempDir, CheckedSpec) {
+        (self.dir, self.spec)
     }
 
     /// A handle on it.
@@ -125,14 +147,20 @@ impl Chain {
             .expect("it is written");
     }
 
-    /// Commits everything; how many blocks there are.
+    /// Commits everything, as the coordinator; how many blocks there are.
     pub(crate) fn commit(&mut self) -> u64 {
-        let size = self.store.head().0.get() + 1;
+        let tip = self.store.tip().expect("a tip");
+        let size = tip.height.get() + 1;
+        let checkpoint = Checkpoint {
+            chain: self.spec.id(),
+            size,
+            root: tip.frontier.root(),
+            term: Term::new(1),
+            block: tip.hash,
+        };
+        let note = checkpoint.sign(&self.key).expect("a note").to_string();
         self.store
-            .apply(&[Write::Committed {
-                size,
-                note: String::new(),
-            }])
+            .apply(&[Write::Committed { size, note }])
             .expect("it is written");
         size
     }

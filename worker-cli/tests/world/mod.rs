@@ -4,7 +4,7 @@ use block_chain_common::block::{CheckedBlock, CheckedHeader};
 use block_chain_common::chain_spec::{Allocation, ChainSpec, CheckedSpec, ProofSpec};
 use block_chain_common::codec::BoundedVec;
 use block_chain_common::coordinator_api::{
-    API_VERSION, CosignRequest, Heartbeat, RegisterRequest, registration_bytes,
+    API_VERSION, ChainView, CosignRequest, Heartbeat, RegisterRequest, registration_bytes,
 };
 use block_chain_common::evidence::Evidence;
 use block_chain_common::keys::{PublicKey, SecretKey};
@@ -137,19 +137,16 @@ impl World {
 
     /// The leader's number.
     pub fn leader(&self) -> usize {
-        self.number(
-            &self
-                .service
-                .view("main", self.now())
-                .unwrap()
-                .leader
-                .unwrap()
-                .public_key,
-        )
+        self.number(&self.view().leader.unwrap().public_key)
+    }
+
+    /// What the coordinator says of the chain.
+    pub fn view(&self) -> ChainView {
+        self.service.view("main", self.now()).unwrap()
     }
 
     pub fn term(&self) -> Term {
-        self.service.view("main", self.now()).unwrap().term
+        self.view().term
     }
 
     /// A new worker registers and starts with an empty store.
@@ -218,6 +215,8 @@ impl World {
             addresses: Vec::new(),
             api: None,
             stepping_down: false,
+            orders: 0,
+            version: None,
         };
         let view = self
             .service

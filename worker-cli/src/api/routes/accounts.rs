@@ -8,7 +8,7 @@ use crate::api::types::{AccountView, HistoryView, HolderView, Movement, ReleaseV
 use crate::machine::Place;
 use crate::storage::{REWARD, StorageError};
 use actix_web::get;
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Json, Path, Query};
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Height;
 use block_chain_common::state::{StateKey, StateView as _};
@@ -36,8 +36,14 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
     responses((status = 200, description = "its account; one that never had anything has nothing", body = AccountView), ApiError)
 )]
 #[get("/v1/accounts/{address}")]
-async fn get_account(state: Data<ApiState>, address: Path<String>) -> Answer<AccountView> {
-    let address: Address = parse(&address)?;
+async fn get_account(state: ApiState, address: Path<String>) -> Answer<AccountView> {
+    Ok(Json(account_view(&state, parse(&address)?).await?))
+}
+
+pub(in crate::api) async fn account_view(
+    state: &ApiState,
+    address: Address,
+) -> Result<AccountView, ApiError> {
     let next_nonce = state.node.next_nonce(address).await?;
     let store = state.node.store().snapshot();
     let (height, _) = store.head();
@@ -53,7 +59,7 @@ async fn get_account(state: Data<ApiState>, address: Path<String>) -> Answer<Acc
         }
     }
     let releases = account.releases.as_slice().iter();
-    Ok(Json(AccountView {
+    Ok(AccountView {
         address,
         confirmed: account.balance,
         pending: waiting.change(),
@@ -69,7 +75,7 @@ async fn get_account(state: Data<ApiState>, address: Path<String>) -> Answer<Acc
         decimals: state.node.spec().spec().decimals,
         nonce: account.nonce,
         next_nonce,
-    }))
+    })
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -90,16 +96,14 @@ struct HistoryQuery {
 )]
 #[get("/v1/accounts/{address}/history")]
 async fn get_account_history(
-    state: Data<ApiState>,
+    state: ApiState,
     address: Path<String>,
     Query(query): Query<HistoryQuery>,
 ) -> Answer<HistoryView> {
     let address: Address = parse(&address)?;
-    let before = query.before.as_deref().map(parse_place).transpose()?;
     let limit = query.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE);
-    Ok(Json(
-        blocking(move || history(&state, address, before, limit)).await?,
-    ))
+    let found = blocking(move || history_view(&state, address, query.before.as_deref(), limit));
+    Ok(Json(found.await?))
 }
 
 /// `HEIGHT-INDEX`.
@@ -113,12 +117,14 @@ fn parse_place(text: &str) -> Result<Place, ApiError> {
     place.ok_or_else(|| ApiError::Malformed(format!("{text:?} is no place like 17-3, a height and an index")))
 }
 
-fn history(
+/// What concerned an address, newest first; `before` is the `next` of another answer.
+pub(in crate::api) fn history_view(
     state: &ApiState,
     address: Address,
-    before: Option<Place>,
+    before: Option<&str>,
     limit: usize,
 ) -> Result<HistoryView, ApiError> {
+    let before = before.map(parse_place).transpose()?;
     let mut entries = Vec::new();
     if before.is_none() {
         let waiting = state.node.waiting_of(&address, limit);
@@ -242,7 +248,7 @@ struct RolesQuery {
     responses((status = 200, description = "the roles", body = RolesView), ApiError)
 )]
 #[get("/v1/roles")]
-async fn get_roles(state: Data<ApiState>, Query(query): Query<RolesQuery>) -> Answer<RolesView> {
+async fn get_roles(state: ApiState, Query(query): Query<RolesQuery>) -> Answer<RolesView> {
     let limit = query.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE);
     Ok(Json(blocking(move || roles(&state, query.after, limit)).await?))
 }

@@ -5,18 +5,23 @@ use crate::api::ApiState;
 use crate::api::body::Body;
 use crate::api::error::ApiError;
 use crate::api::types::{
-    CheckProgress, CheckReport, CheckRequest, Disconnected, DumpRequest, DumpStatus, DumpStopped, LeaderView,
-    NodeStatus, PeerView, PeersView, Slots, Stopping,
+    BackupMade, CheckProgress, CheckReport, CheckRequest, Disconnected, DumpRequest, DumpStatus, DumpStopped,
+    LeaderView, LogFilter, NewBackup, NewSnapshot, NodeStatus, PeerView, PeersView, Slots, SnapshotMade,
+    Stopping,
 };
 use crate::machine::ChainRead as _;
 use crate::node::{NodeHandle, now};
 use crate::storage::StorageError;
-use actix_web::web::{Data, Json};
+use actix_web::web::Json;
 use actix_web::{HttpResponse, get, post};
 use block_chain_common::block::current_draw;
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Timestamp;
 use block_chain_common::stake::{slot_at, slot_start};
+use block_chain_telemetry::TelemetryError;
+use block_chain_web::strict::{JsonObject, Strict};
+use std::num::NonZeroUsize;
+use std::path::Path;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// Slots that are looked at for a worker's next one.
@@ -34,6 +39,10 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
         .service(get_dump)
         .service(stop_dump)
         .service(disconnect)
+        .service(back_up)
+        .service(get_log)
+        .service(set_log)
+        .service(make_a_snapshot)
         .service(stop_node);
 }
 
@@ -43,7 +52,7 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
     responses((status = 200, description = "the node now", body = NodeStatus), ApiError)
 )]
 #[get("/v1/status")]
-async fn get_status(state: Data<ApiState>) -> Answer<NodeStatus> {
+async fn get_status(state: ApiState) -> Answer<NodeStatus> {
     Ok(Json(full_status(&state)))
 }
 
@@ -94,7 +103,7 @@ fn slots(node: &NodeHandle, now: Timestamp) -> Result<Option<Slots>, StorageErro
     responses((status = 200, description = "who leads", body = LeaderView), ApiError)
 )]
 #[get("/v1/leader")]
-async fn get_leader(state: Data<ApiState>) -> Answer<LeaderView> {
+async fn get_leader(state: ApiState) -> Answer<LeaderView> {
     let me = state.node.status().worker_id;
     let view = state.node.chain_view();
     let leader = view.as_ref().and_then(|view| view.leader.as_ref());
@@ -112,7 +121,7 @@ async fn get_leader(state: Data<ApiState>) -> Answer<LeaderView> {
     responses((status = 200, description = "all other workers of the chain", body = PeersView), ApiError)
 )]
 #[get("/v1/peers")]
-async fn get_peers(state: Data<ApiState>) -> Answer<PeersView> {
+async fn get_peers(state: ApiState) -> Answer<PeersView> {
     Ok(Json(peers_view(&state)))
 }
 
@@ -149,7 +158,7 @@ pub(in crate::api) fn peers_view(state: &ApiState) -> PeersView {
     responses((status = 200, description = "the keys", body = String, content_type = "text/plain"), ApiError)
 )]
 #[get("/v1/keys")]
-async fn get_keys(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
+async fn get_keys(state: ApiState) -> Result<HttpResponse, ApiError> {
     let unknown = || ApiError::Conflict("no coordinator has said yet who the chain's members are".to_owned());
     let keys = state.node.chain_keys().ok_or_else(unknown)?;
     let mut answer = HttpResponse::Ok();
@@ -162,11 +171,11 @@ async fn get_keys(state: Data<ApiState>) -> Result<HttpResponse, ApiError> {
 #[utoipa::path(
     tag = "check",
     security(("cookie" = [])),
-    request_body = CheckRequest,
+    request_body = Option<CheckRequest>,
     responses((status = 200, description = "what was found", body = CheckReport), ApiError)
 )]
 #[post("/v1/check")]
-async fn check_everything(state: Data<ApiState>, body: Body) -> Answer<CheckReport> {
+async fn check_everything(state: ApiState, body: Body) -> Answer<CheckReport> {
     let request: CheckRequest = body.json_or_default()?;
     let report = crate::check::run(&state.node, request.repair, &state.check).await;
     Ok(Json(report.map_err(ApiError::Conflict)?))
@@ -178,18 +187,19 @@ async fn check_everything(state: Data<ApiState>, body: Body) -> Answer<CheckRepo
     responses((status = 200, description = "its progress", body = CheckProgress), ApiError)
 )]
 #[get("/v1/check")]
-async fn get_check(state: Data<ApiState>) -> Answer<CheckProgress> {
+async fn get_check(state: ApiState) -> Answer<CheckProgress> {
     Ok(Json(state.check.progress()))
 }
 
 /// Copy to PostgreSQL, and follow
 #[utoipa::path(
+    request_body = DumpRequest,
     tag = "copy to SQL",
     security(("cookie" = [])),
     responses((status = 200, description = "the copy now", body = DumpStatus), ApiError)
 )]
 #[post("/v1/dump")]
-async fn start_dump(state: Data<ApiState>, Json(body): Json<DumpRequest>) -> Answer<DumpStatus> {
+async fn start_dump(state: ApiState, Json(Strict(body)): JsonObject<DumpRequest>) -> Answer<DumpStatus> {
     Ok(Json(state.dump.start(body).await?))
 }
 
@@ -199,7 +209,7 @@ async fn start_dump(state: Data<ApiState>, Json(body): Json<DumpRequest>) -> Ans
     responses((status = 200, description = "the copy now", body = DumpStatus), ApiError)
 )]
 #[get("/v1/dump")]
-async fn get_dump(state: Data<ApiState>) -> Answer<DumpStatus> {
+async fn get_dump(state: ApiState) -> Answer<DumpStatus> {
     Ok(Json(state.dump.status()))
 }
 
@@ -210,21 +220,101 @@ async fn get_dump(state: Data<ApiState>) -> Answer<DumpStatus> {
     responses((status = 200, description = "it has stopped", body = DumpStopped), ApiError)
 )]
 #[post("/v1/dump/stop")]
-async fn stop_dump(state: Data<ApiState>) -> Answer<DumpStopped> {
+async fn stop_dump(state: ApiState) -> Answer<DumpStopped> {
     Ok(Json(state.dump.stop().await?))
 }
 
-/// Leave the network, and stop; the data stays
+/// Leave the network with all chains, and stop; the data stays
 #[utoipa::path(
     tag = "node",
     security(("cookie" = [])),
     responses((status = 200, description = "the worker has left", body = Disconnected), ApiError)
 )]
 #[post("/v1/disconnect")]
-async fn disconnect(state: Data<ApiState>) -> Answer<Disconnected> {
-    let disconnected = state.node.leave().await?;
+async fn disconnect(state: ApiState) -> Answer<Disconnected> {
+    let disconnected = match &state.interface.manager {
+        Some(manager) => manager.leave_all().await?,
+        None => state.node.leave().await?,
+    };
     state.node.stop().await;
     Ok(Json(Disconnected { disconnected }))
+}
+
+/// Make a backup of this worker: who it is, its wallets, and all its chains
+///
+/// The node writes the file itself: what is in it crosses no network.
+#[utoipa::path(
+    request_body = NewBackup,
+    tag = "node",
+    security(("cookie" = [])),
+    responses((status = 200, description = "it is made, and on disk", body = BackupMade), ApiError)
+)]
+#[post("/v1/backups")]
+async fn back_up(state: ApiState, Json(Strict(body)): JsonObject<NewBackup>) -> Answer<BackupMade> {
+    whole_path(body.to.as_deref())?;
+    let keep = body.keep.map(NonZeroUsize::get);
+    Ok(Json(state.manager()?.back_up(body.to, keep).await?))
+}
+
+/// Make a snapshot of the chain with its state at the last final block: what a new worker begins with
+///
+/// It holds no secrets. A worker that is registered with it checks it against the cosigned checkpoint that it ends with.
+#[utoipa::path(
+    request_body = NewSnapshot,
+    tag = "node",
+    security(("cookie" = [])),
+    responses((status = 200, description = "it is made, and on disk", body = SnapshotMade), ApiError)
+)]
+#[post("/v1/snapshots")]
+async fn make_a_snapshot(
+    state: ApiState,
+    Json(Strict(body)): JsonObject<NewSnapshot>,
+) -> Answer<SnapshotMade> {
+    whole_path(body.to.as_deref())?;
+    Ok(Json(state.manager()?.snapshot(&state.node, body.to).await?))
+}
+
+fn whole_path(to: Option<&Path>) -> Result<(), ApiError> {
+    match to.filter(|to| !to.is_absolute()) {
+        Some(to) => {
+            let to = to.display().to_string();
+            let reason = format!("{to:?} is not a whole path: the node runs in another folder");
+            Err(ApiError::Malformed(reason))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What the node logs
+#[utoipa::path(
+    tag = "node",
+    responses((status = 200, description = "the filter", body = LogFilter), ApiError)
+)]
+#[get("/v1/log")]
+async fn get_log() -> Answer<LogFilter> {
+    log_filter()
+}
+
+fn log_filter() -> Answer<LogFilter> {
+    let filter = block_chain_telemetry::filter();
+    let filter = filter.map_err(|error| ApiError::Conflict(error.to_string()))?;
+    Ok(Json(LogFilter { filter }))
+}
+
+/// Log more, or less, from now on and until the node ends
+#[utoipa::path(
+    request_body = LogFilter,
+    tag = "node",
+    security(("cookie" = [])),
+    responses((status = 200, description = "the filter now", body = LogFilter), ApiError)
+)]
+#[post("/v1/log")]
+async fn set_log(Json(Strict(body)): JsonObject<LogFilter>) -> Answer<LogFilter> {
+    block_chain_telemetry::set_filter(&body.filter).map_err(|error| match error {
+        TelemetryError::Filter { .. } => ApiError::Malformed(error.to_string()),
+        other => ApiError::Conflict(other.to_string()),
+    })?;
+    log_filter()
 }
 
 /// Stop, and stay a member
@@ -234,7 +324,7 @@ async fn disconnect(state: Data<ApiState>) -> Answer<Disconnected> {
     responses((status = 200, description = "the node stops", body = Stopping), ApiError)
 )]
 #[post("/v1/stop")]
-async fn stop_node(state: Data<ApiState>) -> Answer<Stopping> {
+async fn stop_node(state: ApiState) -> Answer<Stopping> {
     state.node.stop().await;
     Ok(Json(Stopping {}))
 }

@@ -5,11 +5,12 @@ use crate::api::ApiState;
 use crate::api::body::Body;
 use crate::api::error::ApiError;
 use crate::api::types::{Accepted, MineRequest, Mined, RecordsRequest, TransactionsRequest};
-use actix_web::web::{Data, Json};
+use actix_web::web::Json;
 use actix_web::{HttpRequest, post};
 use block_chain_common::codec::decode;
 use block_chain_common::limits::MAX_BLOCK_TRANSACTIONS;
 use block_chain_common::transaction::{RecordKey, RecordValue, Transaction};
+use block_chain_web::strict::{JsonObject, Strict};
 use std::time::Duration;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -25,12 +26,13 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
 
 /// Put records, all or none, signed with the worker's key
 #[utoipa::path(
+    request_body = RecordsRequest,
     tag = "transactions",
     security(("cookie" = [])),
     responses((status = 200, description = "they wait for a block, and are on disk", body = Accepted), ApiError)
 )]
 #[post("/v1/records")]
-async fn put_records(state: Data<ApiState>, Json(body): Json<RecordsRequest>) -> Answer<Accepted> {
+async fn put_records(state: ApiState, Json(Strict(body)): JsonObject<RecordsRequest>) -> Answer<Accepted> {
     if body.records.is_empty() || body.records.len() > MAX_BLOCK_TRANSACTIONS {
         let found = body.records.len();
         return Err(ApiError::Malformed(format!(
@@ -60,7 +62,7 @@ async fn put_records(state: Data<ApiState>, Json(body): Json<RecordsRequest>) ->
     responses((status = 200, description = "they wait for a block, and are on disk", body = Accepted), ApiError)
 )]
 #[post("/v1/transactions")]
-async fn submit_transactions(state: Data<ApiState>, request: HttpRequest, body: Body) -> Answer<Accepted> {
+async fn submit_transactions(state: ApiState, request: HttpRequest, body: Body) -> Answer<Accepted> {
     let kind = request
         .headers()
         .get("content-type")
@@ -122,11 +124,11 @@ fn malformed_transaction(index: usize, reason: &str) -> ApiError {
 #[utoipa::path(
     tag = "blocks",
     security(("cookie" = [])),
-    request_body = MineRequest,
+    request_body = Option<MineRequest>,
     responses((status = 200, description = "the block", body = Mined), ApiError)
 )]
 #[post("/v1/mine")]
-async fn mine_block(state: Data<ApiState>, body: Body) -> Answer<Mined> {
+async fn mine_block(state: ApiState, body: Body) -> Answer<Mined> {
     let request: MineRequest = body.json_or_default()?;
     let wait = Duration::from_millis(request.wait_ms.unwrap_or(MINE_WAIT_MS));
     Ok(Json(state.node.mine(wait).await?))

@@ -1,6 +1,7 @@
 //! What every route answers.
 
 use super::*;
+use crate::machine::ChainRead as _;
 
 #[actix_web::test]
 async fn the_cookie_and_the_address_are_in_the_data_directory_and_nobody_elses() {
@@ -155,7 +156,7 @@ async fn the_other_routes_answer_and_are_counted() {
     assert_eq!(served.get("/readyz").await.status, 503);
     let metrics = served.get("/metrics").await.text();
     for line in [
-        "block_chain_node_height 2",
+        "block_chain_node_height{chain=\"main\"} 2",
         "block_chain_node_requests_total{route=\"/v1/status\",status=\"200\"} 1",
         "block_chain_node_requests_total{route=\"/readyz\",status=\"503\"} 1",
     ] {
@@ -180,19 +181,24 @@ async fn the_pages_show_what_is_there_and_escape_it() {
     let home = served.get("/").await;
     assert!(
         home.head
-            .contains("content-security-policy: default-src 'self' 'unsafe-inline'")
+            .contains("content-security-policy: default-src 'none'; script-src 'self'")
     );
     assert!(home.head.contains("x-content-type-options: nosniff"));
-    assert!(home.text().contains("/blocks/25") && !home.text().contains("/blocks/4>"));
-    assert!(home.text().contains("&lt;script&gt;a&amp;b"));
+    assert!(home.text().contains("href=\"blocks/25\"") && !home.text().contains("href=\"blocks/0\""));
     served.post("/v1/mine", &json!({})).await.json::<Mined>();
     let pages = [
         "/".to_owned(),
         "/blocks/26".to_owned(),
         "/blocks/26?from=1".to_owned(),
-        "/find?q=%3Cb%3Ek%3C/b%3E".to_owned(),
-        format!("/find?q={}", accepted.transaction_ids[0]),
-        format!("/find?q={}", served.fake.node.store().head().1),
+        "/blocks/26?node=0.0".to_owned(),
+        "/?from=3".to_owned(),
+        "/records?key=%3Cb%3Ek%3C/b%3E".to_owned(),
+        format!("/transactions/{}", accepted.transaction_ids[0]),
+        format!("/accounts/{}", served.fake.key.public_key().address()),
+        "/forks".to_owned(),
+        "/node".to_owned(),
+        "/wallet".to_owned(),
+        "/login".to_owned(),
     ];
     for path in pages {
         let page = served.get(&path).await;
@@ -202,6 +208,109 @@ async fn the_pages_show_what_is_there_and_escape_it() {
             "{path}"
         );
     }
+}
+
+#[actix_web::test]
+async fn what_is_looked_for_is_found_by_what_it_is() {
+    let served = Served::start().await;
+    served.fake.append(vec![
+        ("3".to_owned(), "a number".to_owned()),
+        ("a b&c".to_owned(), String::new()),
+    ]);
+    served.fake.grow(3, 1);
+    let store = served.fake.node.store();
+    let (hash, address) = (store.head().1, served.fake.key.public_key().address());
+    let id = store.transactions(&hash).unwrap().unwrap()[0].id();
+    let table = [
+        ("2".to_owned(), "/blocks/2".to_owned()),
+        (hash.to_string(), "/blocks/4".to_owned()),
+        (id.to_string(), format!("/transactions/{id}")),
+        (address.to_string(), format!("/accounts/{address}")),
+        ("a+b%26c".to_owned(), "/records?key=a+b%26c".to_owned()),
+    ];
+    for (wanted, page) in table {
+        let found = served.get(&format!("/find?q={wanted}")).await;
+        assert_eq!(found.status, 303, "{wanted}: {}", found.text());
+        assert!(
+            found.head.contains(&format!("location: {page}")),
+            "{}",
+            found.head
+        );
+        assert_eq!(served.get(&page).await.status, 200, "{page}");
+    }
+    // A key and a height.
+    let both = served.get("/find?q=3").await;
+    assert_eq!(both.status, 200);
+    assert!(both.text().contains("blocks/3") && both.text().contains("records?key=3"));
+}
+
+#[actix_web::test]
+async fn a_browser_signs_in_with_the_word_and_only_the_own_pages_change_anything() {
+    let served = Served::start().await;
+    let (host, word) = (served.address, served.cookie.clone());
+    let send = async |method: &str, path: &str, more: &str, body: &str| {
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{more}");
+        let text = format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+        served.raw(text.as_bytes()).await
+    };
+    let own = format!("origin: http://{host}\r\n");
+    let signing = json!({ "word": word }).to_string();
+    assert_eq!(
+        send("POST", "/v1/session", &own, "{\"word\":\"no\"}")
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        send("POST", "/v1/session", "origin: http://evil.example\r\n", &signing)
+            .await
+            .status,
+        403
+    );
+    let signed = send("POST", "/v1/session", &own, &signing).await;
+    assert_eq!(signed.status, 200, "{}", signed.text());
+    let cookie = signed
+        .head
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: "))
+        .unwrap();
+    assert!(
+        cookie.contains("httponly") && cookie.contains("samesite=strict"),
+        "{cookie}"
+    );
+    let cookie = format!("cookie: {}\r\n", cookie.split(';').next().unwrap());
+
+    let page = send("GET", "/wallet", &cookie, "").await.text();
+    assert!(
+        page.contains("Create a wallet") && !page.contains(&word),
+        "{page}"
+    );
+    let listed = send("GET", "/v1/wallets", &cookie, "").await;
+    assert!(
+        listed.status == 200 && !listed.text().contains("seed"),
+        "{}",
+        listed.text()
+    );
+    assert_eq!(served.get("/v1/wallets").await.status, 401);
+    // Without an origin, or from elsewhere, the session counts for nothing that changes something.
+    let body = "{\"label\":\"savings\",\"passphrase\":\"pass\"}";
+    assert_eq!(send("POST", "/v1/wallets", &cookie, body).await.status, 401);
+    let elsewhere = format!("{cookie}origin: http://evil.example\r\n");
+    assert_eq!(send("POST", "/v1/wallets", &elsewhere, body).await.status, 403);
+    assert_eq!(send("POST", "/v1/wallets", &own, body).await.status, 401);
+    let made = send("POST", "/v1/wallets", &format!("{cookie}{own}"), body).await;
+    let made: Value = made.json();
+    assert!(made["locked"].as_bool().unwrap());
+    let path = format!("/v1/wallets/{}/sign", made["address"].as_str().unwrap());
+    let both = format!("{cookie}{own}");
+    let put = |pass: &str| json!({ "type": "put", "key": "k", "value": "v", "passphrase": pass }).to_string();
+    assert_eq!(send("POST", &path, &both, &put("wrong")).await.status, 409);
+    let signed: Accepted = send("POST", &path, &both, &put("pass")).await.json();
+    assert_eq!(signed.count, 1);
+    // Out again.
+    assert_eq!(send("DELETE", "/v1/session", &both, "").await.status, 200);
+    assert_eq!(send("GET", "/v1/wallets", &cookie, "").await.status, 401);
 }
 
 #[actix_web::test]
@@ -222,4 +331,98 @@ async fn events_reach_a_listener_and_end_with_the_node() {
     served.server.stop().await;
     let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes)).await;
     assert!(ended.is_ok(), "the stream ends with the node");
+}
+
+#[actix_web::test]
+async fn every_chain_has_every_route_under_its_name() {
+    let served = Served::start().await;
+    let other = FakeNode::start();
+    other.grow(3, 1);
+    let chain = Arc::new(OpenChain::driven_elsewhere(other.node.clone()));
+    served.chains.open_here("audit", chain);
+    let height = async |path: &str| served.get(path).await.json::<NodeStatus>().height.get();
+    assert_eq!(height("/v1/status").await, 0);
+    assert_eq!(height("/chains/main/v1/status").await, 0);
+    assert_eq!(height("/chains/audit/v1/status").await, 3);
+    let block: BlockView = served.get("/chains/audit/v1/blocks/2").await.json();
+    assert_eq!(block.index.get(), 2);
+    let record = served.get("/chains/audit/v1/record?key=key-3-0").await;
+    assert_eq!(record.json::<RecordView>().current.value.unwrap(), "value-3-0");
+    assert_eq!(served.get("/v1/record?key=key-3-0").await.status, 404);
+    // Pages too, with and without a slash at the end; what changes something asks for the cookie as ever.
+    for path in ["/chains/audit", "/chains/audit/", "/chains/audit/blocks/1"] {
+        let page = served.get(path).await.text();
+        assert!(page.contains("<base href=\"/chains/audit/\">"), "{path}: {page}");
+        // Every other link is relative to it, but for those to other chains.
+        let absolute = page
+            .replace("href=\"/chains/", "")
+            .replace("href=\"/assets/", "")
+            .contains("href=\"/");
+        assert!(!absolute, "{path}: {page}");
+    }
+    let home = served.get("/").await.text();
+    assert!(
+        home.contains("<base href=\"/\">") && home.contains("<a href=\"/chains/audit/\">audit</a>"),
+        "{home}"
+    );
+    let (host, path) = (served.address, "/chains/audit/v1/mine");
+    let bare =
+        format!("POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(served.raw(bare.as_bytes()).await.status, 401);
+    let metrics = served.get("/metrics").await.text();
+    for figure in ["height{chain=\"audit\"} 3", "height{chain=\"main\"} 0"] {
+        assert!(metrics.contains(figure), "{figure} is not in {metrics}");
+    }
+    let hostile = [
+        "/chains/none/v1/status",
+        "/chains//v1/status",
+        "/chains/..%2f/v1/status",
+        "/chains/%00/v1/status",
+        "/chains/audit/chains/main/v1/status",
+        "/chains/AUDIT/v1/status",
+    ];
+    for path in hostile {
+        assert_eq!(served.get(path).await.status, 404, "{path}");
+    }
+    let refused = served.get("/chains/none/v1/status").await;
+    assert_eq!(
+        refused.refusal("no chain \"none\""),
+        (404, "not_joined".to_owned())
+    );
+}
+
+#[actix_web::test]
+async fn records_and_headers_come_in_bulk() {
+    let served = Served::start().await;
+    served.fake.grow(3, 2);
+    let records = served.get("/v1/records").await.text();
+    assert_eq!(records.lines().count(), 6);
+    assert!(
+        records.lines().all(|line| line.starts_with("{\"key\":\"key-")),
+        "{records}"
+    );
+    let headers = served.get("/v1/headers?from=1&limit=2").await.body;
+    let mut frontier = block_chain_common::history::Frontier::default();
+    let genesis = served.fake.node.spec().genesis().header.leaf_bytes();
+    frontier.append(&genesis);
+    let (mut rest, mut count) = (headers.as_slice(), 0);
+    while let Some((length, after)) = rest.split_first_chunk::<2>() {
+        let (leaf, next) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+        frontier.append(leaf);
+        (rest, count) = (next, count + 1);
+    }
+    assert_eq!((count, rest.len()), (2, 0));
+    let third = served
+        .fake
+        .node
+        .store()
+        .header_at(Height::new(3))
+        .unwrap()
+        .unwrap()
+        .1;
+    assert_eq!(frontier.root(), third.history_root);
+    assert_eq!(
+        served.get("/v1/checkpoint").await.refusal("no block is final").0,
+        409
+    );
 }

@@ -5,39 +5,64 @@ use super::schema::Document;
 use super::*;
 
 /// The interface that commands and programs rely on. A route that is added, renamed or lost changes this list.
-const ROUTES: [(&str, &str); 32] = [
+const ROUTES: [(&str, &str); 57] = [
     ("GET", "/"),
+    ("GET", "/accounts/{address}"),
     ("GET", "/blocks/{height}"),
     ("GET", "/docs"),
     ("GET", "/find"),
+    ("GET", "/forks"),
     ("GET", "/healthz"),
+    ("GET", "/login"),
     ("GET", "/metrics"),
+    ("GET", "/node"),
     ("GET", "/openapi.json"),
     ("GET", "/readyz"),
+    ("GET", "/records"),
+    ("GET", "/transactions/{id}"),
     ("GET", "/v1/accounts/{address}"),
     ("GET", "/v1/accounts/{address}/history"),
     ("GET", "/v1/blocks"),
     ("GET", "/v1/blocks/{which}"),
+    ("GET", "/v1/chains"),
+    ("GET", "/v1/chains/{name}"),
     ("GET", "/v1/check"),
+    ("GET", "/v1/checkpoint"),
     ("GET", "/v1/dump"),
     ("GET", "/v1/events"),
+    ("GET", "/v1/headers"),
     ("GET", "/v1/keys"),
     ("GET", "/v1/leader"),
+    ("GET", "/v1/log"),
     ("GET", "/v1/mempool"),
     ("GET", "/v1/peers"),
     ("GET", "/v1/receipts/{id}"),
+    ("GET", "/v1/receipts/{id}/verification"),
     ("GET", "/v1/record"),
+    ("GET", "/v1/records"),
     ("GET", "/v1/roles"),
     ("GET", "/v1/status"),
     ("GET", "/v1/transactions/{id}"),
+    ("GET", "/v1/wallets"),
+    ("GET", "/wallet"),
+    ("DELETE", "/v1/session"),
+    ("POST", "/v1/backups"),
+    ("POST", "/v1/chains"),
+    ("POST", "/v1/chains/{name}/join"),
+    ("POST", "/v1/chains/{name}/leave"),
     ("POST", "/v1/check"),
     ("POST", "/v1/disconnect"),
     ("POST", "/v1/dump"),
     ("POST", "/v1/dump/stop"),
+    ("POST", "/v1/log"),
     ("POST", "/v1/mine"),
     ("POST", "/v1/records"),
+    ("POST", "/v1/session"),
+    ("POST", "/v1/snapshots"),
     ("POST", "/v1/stop"),
     ("POST", "/v1/transactions"),
+    ("POST", "/v1/wallets"),
+    ("POST", "/v1/wallets/{address}/sign"),
 ];
 
 #[actix_web::test]
@@ -59,6 +84,7 @@ async fn what_is_described_is_served_and_nothing_else() {
         let real = path
             .replace("{height}", "0")
             .replace("{which}", "0")
+            .replace("{name}", "main")
             .replace("{id}", "none");
         let real = real.replace("{address}", &address.to_string());
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {

@@ -14,6 +14,10 @@ async fn what_changes_something_needs_the_cookie() {
         "/v1/check",
         "/v1/dump",
         "/v1/dump/stop",
+        "/v1/chains",
+        "/v1/chains/main/join",
+        "/v1/chains/main/leave",
+        "/chains/main/v1/records",
     ];
     let paths = paths
         .into_iter()
@@ -148,4 +152,165 @@ async fn what_is_malformed_or_unknown_is_named() {
         let answer = served.post_as(path, "application/json", body.as_bytes()).await;
         assert_eq!(answer.refusal(word).0, 400, "{path} {body}");
     }
+}
+
+#[actix_web::test]
+async fn what_was_signed_for_another_chain_is_refused_with_all_that_came_with_it() {
+    let served = Served::start().await;
+    let mine = served.message(0, b"here");
+    let foreign = Transaction::sign(
+        block_chain_common::hash::ChainId::from_bytes([9; 32]),
+        Nonce::new(0),
+        mine.payload.clone(),
+        &served.fake.key,
+    );
+    let post = async |transaction: &Transaction| {
+        let body = json!({ "transactions": [hex::encode(encode(transaction))] });
+        served.post("/v1/transactions", &body).await
+    };
+    let refused = post(&foreign).await;
+    assert_eq!(refused.refusal("TX-1").0, 400);
+    let both = json!({ "transactions": [hex::encode(encode(&mine)), hex::encode(encode(&foreign))] });
+    let refused = served.post("/v1/transactions", &both).await;
+    assert_eq!(refused.refusal("transaction 1: TX-1").0, 400);
+    let waiting: MempoolView = served.get("/v1/mempool").await.json();
+    assert_eq!(waiting.count, 0, "all or none");
+}
+
+#[actix_web::test]
+async fn beyond_this_machine_only_who_shows_the_cookie_reads() {
+    use actix_web::test::{TestRequest, call_service, init_service};
+    let served = Served::start().await;
+    let interface = |is_open| {
+        let word = "the word";
+        actix_web::web::Data::new(super::super::Interface {
+            chains: Arc::clone(&served.chains),
+            manager: None,
+            metrics: super::super::metrics::Metrics::new().unwrap(),
+            listeners: Arc::new(tokio::sync::Semaphore::new(1)),
+            sessions: block_chain_web::session::Sessions::new(word, 1, false),
+            cookie_file: served.fake.dir.path().join("api.cookie"),
+            wallets: crate::wallet::Wallets::of(served.fake.dir.path()),
+            limiter: block_chain_web::limit::Limiter::new(block_chain_web::limit::Limits {
+                refusals_per_minute: 12.0,
+                ..Default::default()
+            }),
+            is_open,
+            has_legacy: false,
+            any_name: false,
+            is_secure: false,
+            address: "0.0.0.0:4000".parse().unwrap(),
+            stopping: tokio::sync::watch::channel(false).1,
+        })
+    };
+    let ask = |method: actix_web::http::Method, path: &str, peer: &str, word: &str| {
+        let request = TestRequest::with_uri(path)
+            .method(method)
+            .peer_addr(peer.parse().unwrap());
+        let request = request.insert_header(("host", "10.0.0.1:4000"));
+        let request = match word {
+            "" => request,
+            word => request.insert_header(("authorization", format!("Bearer {word}"))),
+        };
+        request.to_request()
+    };
+    let get = actix_web::http::Method::GET;
+    let stranger = "10.0.0.7:1000";
+    let closed = init_service(super::super::routes::app(interface(false))).await;
+    let paths = [
+        "/",
+        "/v1/status",
+        "/v1/blocks",
+        "/metrics",
+        "/forks",
+        "/v1/events",
+    ];
+    for path in paths {
+        assert_eq!(
+            call_service(&closed, ask(get.clone(), path, stranger, ""))
+                .await
+                .status(),
+            401,
+            "{path}"
+        );
+        assert_eq!(
+            call_service(&closed, ask(get.clone(), path, "127.0.0.1:9", ""))
+                .await
+                .status(),
+            200,
+            "{path}"
+        );
+    }
+    for path in ["/healthz", "/login", "/assets/script.js"] {
+        assert_eq!(
+            call_service(&closed, ask(get.clone(), path, stranger, ""))
+                .await
+                .status(),
+            200,
+            "{path}"
+        );
+    }
+    assert_eq!(
+        call_service(&closed, ask(get.clone(), "/v1/status", stranger, "the word"))
+            .await
+            .status(),
+        200
+    );
+    // A passphrase is not taken in the clear.
+    let passphrase = TestRequest::post()
+        .uri("/v1/wallets")
+        .peer_addr(stranger.parse().unwrap());
+    let passphrase = passphrase
+        .insert_header(("host", "10.0.0.1:4000"))
+        .insert_header(("authorization", "Bearer the word"));
+    let passphrase = passphrase
+        .set_json(json!({ "label": "a", "passphrase": "p" }))
+        .to_request();
+    assert_eq!(call_service(&closed, passphrase).await.status(), 403);
+    // Who is refused often waits, and is told how long; this machine does not.
+    let mut refused = 0;
+    let limited = loop {
+        let answer = call_service(&closed, ask(get.clone(), "/v1/status", stranger, "guess")).await;
+        if answer.status() == 429 {
+            break answer;
+        }
+        refused += 1;
+        assert!(refused < 20);
+    };
+    let seconds: u64 = limited
+        .headers()
+        .get("retry-after")
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=6).contains(&seconds), "{seconds}");
+    assert_eq!(
+        call_service(&closed, ask(get.clone(), "/v1/status", "127.0.0.1:9", ""))
+            .await
+            .status(),
+        200
+    );
+    let open = init_service(super::super::routes::app(interface(true))).await;
+    for path in paths {
+        if path != "/v1/events" {
+            assert_eq!(
+                call_service(&open, ask(get.clone(), path, stranger, ""))
+                    .await
+                    .status(),
+                200,
+                "{path}"
+            );
+        }
+    }
+    assert_eq!(
+        call_service(
+            &open,
+            ask(actix_web::http::Method::POST, "/v1/mine", stranger, "")
+        )
+        .await
+        .status(),
+        401
+    );
 }

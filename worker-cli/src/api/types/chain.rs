@@ -1,7 +1,7 @@
 //! Transactions, blocks, records and accounts as JSON.
 
 use super::Status;
-use block_chain_common::hash::{BlockHash, Digest, Root, TxId};
+use block_chain_common::hash::{BlockHash, ChainId, Digest, Root, TxId};
 use block_chain_common::keys::{Address, PublicKey};
 use block_chain_common::quantity::{Amount, Height, Nonce, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -194,12 +194,37 @@ pub struct RecordVersion {
     pub transaction_id: TxId,
     /// Who set it.
     pub sender: Address,
-    /// Its block.
+    /// Its block; 0 where the chain has inherited it.
     pub block: Height,
     /// When its block was made.
     pub timestamp: Timestamp,
+    /// Where it was set, where the chain is a fork and has inherited it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inherited: Option<Origin>,
     /// How far it is agreed to.
     pub status: Status,
+}
+
+impl RecordVersion {
+    /// The block in words: of an inherited value its block on the chain that it was set on.
+    pub(crate) fn block_in_words(&self) -> String {
+        match &self.inherited {
+            Some(Origin { chain, block }) => {
+                let chain: String = chain.to_string().chars().take(16).collect();
+                format!("{block} of chain {chain}")
+            }
+            None => self.block.to_string(),
+        }
+    }
+}
+
+/// Where an inherited value was set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Origin {
+    /// The chain, whose receipt proves it.
+    pub chain: ChainId,
+    /// The block there.
+    pub block: Height,
 }
 
 /// A key's value.

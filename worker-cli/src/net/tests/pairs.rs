@@ -2,7 +2,7 @@
 
 use super::{ANY_PORT, CHAIN, Node, secret, seeds, within};
 use crate::machine::Message;
-use crate::net::{NetConfig, NetEvent, Network};
+use crate::net::{NetEvent, Network, Port};
 use block_chain_common::hash::ChainId;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,14 +23,11 @@ async fn addresses_are_where_it_listens() {
     assert_eq!(addresses.len(), 1);
     assert!(addresses[0].ip().is_loopback() && addresses[0].port() != 0);
 
-    let config = NetConfig {
-        secret: secret(1),
-        chain: CHAIN,
-        bind: "0.0.0.0:0".parse().unwrap(),
-    };
-    let everywhere = Network::start(config, mpsc::channel(1).0).await.unwrap();
+    let everywhere = Port::open(&secret(1), "0.0.0.0:0".parse().unwrap())
+        .await
+        .unwrap();
     let addresses = everywhere.local_addresses();
-    assert!(addresses.len() <= super::super::MAX_ADDRESSES);
+    assert!(addresses.len() <= 16, "the coordinator takes no more");
     assert!(addresses.iter().all(|address| !address.ip().is_unspecified()));
     let port = addresses[0].port();
     assert!(port != 0 && addresses.contains(&SocketAddr::new(ANY_PORT.ip(), port)));
@@ -40,12 +37,7 @@ async fn addresses_are_where_it_listens() {
 async fn a_taken_port_is_named() {
     let node = Node::start(1, CHAIN).await;
     let bind = node.network.local_addresses()[0];
-    let config = NetConfig {
-        secret: secret(2),
-        chain: CHAIN,
-        bind,
-    };
-    let error = Network::start(config, mpsc::channel(1).0).await.err().unwrap();
+    let error = Port::open(&secret(2), bind).await.err().unwrap();
     let start = format!("cannot listen for peers on {bind}: ");
     assert!(error.to_string().starts_with(&start), "{error}");
 }
@@ -54,7 +46,7 @@ async fn a_taken_port_is_named() {
 async fn the_port_is_free_after_the_end() {
     let (a, mut b) = Node::pair().await;
     let bind = a.network.local_addresses()[0];
-    within(a.network.shutdown()).await;
+    within(a.port.shutdown()).await;
     assert!(b.expect_down(a.key).await.contains("the node stops"));
     std::net::UdpSocket::bind(bind).unwrap();
     assert_eq!(a.network.connected(), []);
@@ -162,7 +154,7 @@ async fn a_restarted_peer_on_another_port_is_found_by_the_new_directory() {
     let (mut a, b) = Node::pair().await;
     let (_, great) = seeds();
     let before = b.network.local_addresses();
-    within(b.network.shutdown()).await;
+    within(b.port.shutdown()).await;
     a.expect_down(b.key).await;
     drop(b);
     let mut again = Node::start(great, CHAIN).await;
@@ -275,4 +267,33 @@ async fn a_dozen_connect_to_each_other() {
             ));
         }
     }
+}
+
+#[tokio::test]
+async fn chains_share_a_port_and_nothing_else() {
+    const OTHER: ChainId = ChainId::from_bytes([8; 32]);
+    let (mut a, mut b) = Node::pair().await;
+    // Only one of them is in the other chain: it is not answered there.
+    let (sender, mut a_events) = mpsc::channel(64);
+    let a_other = Network::start(&a.port, OTHER, sender);
+    a_other.set_directory(vec![b.address()]);
+    let (sender, mut b_events) = mpsc::channel(64);
+    let b_other = Network::start(&b.port, OTHER, sender);
+    b_other.set_directory(vec![a.address()]);
+    assert!(matches!(within(a_events.recv()).await, Some(NetEvent::Up(key)) if key == b.key));
+    assert!(matches!(within(b_events.recv()).await, Some(NetEvent::Up(key)) if key == a.key));
+    assert_eq!(a_other.local_addresses(), a.network.local_addresses());
+
+    assert!(a_other.send(&b.key, &Message::GetMempool));
+    let heard = within(b_events.recv()).await;
+    assert!(matches!(heard, Some(NetEvent::Message(key, Message::GetMempool)) if key == a.key));
+
+    // One chain is left: the other goes on, on the connection that it had.
+    within(b_other.shutdown()).await;
+    assert!(matches!(within(a_events.recv()).await, Some(NetEvent::Down(key, _)) if key == b.key));
+    assert!(a.network.send(&b.key, &Message::GetMempool));
+    assert_eq!(b.expect_message(a.key).await, Message::GetMempool);
+    assert!(b.network.send(&a.key, &Message::GetMempool));
+    assert_eq!(a.expect_message(b.key).await, Message::GetMempool);
+    assert_eq!(a_other.connected(), []);
 }

@@ -1,0 +1,83 @@
+//! When the next one is due.
+
+use std::time::Duration;
+
+/// The shortest time between two automatic backups.
+pub const LEAST_INTERVAL: Duration = Duration::from_secs(30);
+/// The longest.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 86_400);
+/// A backup takes at most this part of the time: a large chain is copied less often than was asked for.
+const PART_OF_TIME: u32 = 10;
+
+/// A time between two backups: a number and `s`, `m`, `h` or `d`.
+///
+/// # Errors
+/// What is wrong with it, and the limits.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time such as 30s, 15m, 12h or 1d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1_u64,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let digits = text.strip_suffix(unit).unwrap_or_default();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number = digits.parse::<u64>().unwrap_or(u64::MAX);
+    let interval = Duration::from_secs(number.saturating_mul(seconds));
+    if interval < LEAST_INTERVAL {
+        return Err(format!("{text} is less than 30s, the shortest"));
+    }
+    if interval > LONGEST_INTERVAL {
+        return Err(format!("{text} is more than 366d, the longest"));
+    }
+    Ok(interval)
+}
+
+/// When automatic backups are due: only when something has changed since the last one, whose state it keeps.
+#[derive(Debug)]
+pub struct Schedule<T> {
+    interval: Duration,
+    wait: Duration,
+    last: Option<T>,
+}
+
+impl<T: PartialEq> Schedule<T> {
+    /// With the time between two.
+    #[must_use]
+    pub const fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            wait: interval,
+            last: None,
+        }
+    }
+
+    /// How long to wait before the next look.
+    #[must_use]
+    pub const fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// What the last backup is of; `None` before the first.
+    #[must_use]
+    pub const fn last(&self) -> Option<&T> {
+        self.last.as_ref()
+    }
+
+    /// Whether what there is now is not in the last backup.
+    #[must_use]
+    pub fn is_due(&self, now: &T) -> bool {
+        self.last.as_ref() != Some(now)
+    }
+
+    /// A backup of that was made, and took so long.
+    pub fn made(&mut self, of: T, took: Duration) {
+        self.last = Some(of);
+        self.wait = self.interval.max(took.saturating_mul(PART_OF_TIME));
+    }
+}

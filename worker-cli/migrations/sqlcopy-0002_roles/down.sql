@@ -1,0 +1,10 @@
+DROP VIEW transfers;
+DROP TABLE roles;
+ALTER TABLE chains
+    DROP COLUMN proof,
+    DROP COLUMN block_interval_ms,
+    DROP COLUMN reward,
+    DROP COLUMN decimals,
+    DROP COLUMN open_roles,
+    DROP COLUMN parent_chain,
+    DROP COLUMN parent_height;

@@ -1,0 +1,460 @@
+//! The explorer: blocks, one block with its Merkle tree, a transaction with its receipt, a key, an address, and a search.
+
+mod account;
+mod find;
+mod merkle;
+
+pub(super) use account::account_facts;
+
+use super::show::{Row, cut, key_link, rows, text};
+use super::{frame, html, read, short};
+use crate::api::ApiState;
+use crate::api::error::ApiError;
+use crate::api::json::{reward_of, to_json};
+use crate::api::routes::{full_status, parse, transaction_view, versions};
+use crate::api::types::{NodeStatus, RecordVersion};
+use crate::machine::Place;
+use crate::node::clock;
+use crate::output;
+use actix_web::web::{Path, Query};
+use actix_web::{HttpResponse, get};
+use askama::Template;
+use block_chain_common::hash::{BlockHash, TxId};
+use block_chain_common::header::{Header, Proof};
+use block_chain_common::quantity::{Amount, Height};
+use block_chain_common::transaction::RecordKey;
+use block_chain_web::page::Frame;
+use merkle::TreeRow;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+const BLOCKS_SHOWN: u64 = 25;
+const TRANSACTIONS_SHOWN: u32 = 200;
+const WAITING_SHOWN: usize = 10;
+/// Values of a key that are shown, the newest.
+const VALUES_SHOWN: usize = 100;
+/// Characters of a value that are shown: it may have a megabyte.
+const VALUE_SHOWN: usize = 10_000;
+
+pub(super) fn configure(config: &mut ServiceConfig<'_>) {
+    config
+        .service(home)
+        .service(show_block)
+        .service(show_transaction)
+        .service(show_record)
+        .service(account::show_account)
+        .service(find::find);
+}
+
+/// Something that needs attention.
+struct Notice {
+    class: &'static str,
+    title: &'static str,
+    text: String,
+    lines: Vec<String>,
+}
+
+struct BlockRow {
+    height: u64,
+    state: &'static str,
+    count: u32,
+    proof: String,
+    time: String,
+    producer: String,
+    hash: String,
+}
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct Home {
+    frame: Frame,
+    notices: Vec<Notice>,
+    facts: Vec<(&'static str, String)>,
+    waiting_count: usize,
+    waiting: Vec<Row>,
+    blocks: Vec<BlockRow>,
+    newer: Option<u64>,
+    older: Option<u64>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct From {
+    /// The height of the newest block that is shown; the head where it is not said.
+    from: Option<u64>,
+}
+
+/// The chain: how it is, what waits, the newest blocks
+#[utoipa::path(
+    tag = "pages",
+    params(From),
+    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ApiError)
+)]
+#[get("/")]
+async fn home(state: ApiState, Query(asked): Query<From>) -> Result<HttpResponse, ApiError> {
+    read(move || {
+        let status = full_status(&state);
+        let mempool = state.node.mempool(WAITING_SHOWN);
+        let head = status.height.get();
+        let newest = asked.from.unwrap_or(head).min(head);
+        let oldest = newest.saturating_sub(BLOCKS_SHOWN - 1);
+        let mut blocks = Vec::new();
+        for height in (oldest..=newest).rev().map(Height::new) {
+            if let Some((hash, header)) = state.node.store().header_at(height)? {
+                blocks.push(block_row(&state, hash, &header));
+            }
+        }
+        html(&Home {
+            frame: frame(&state, format!("Chain {}", status.chain), "./"),
+            notices: notices(&status),
+            facts: facts(&status),
+            waiting_count: mempool.count,
+            waiting: rows(&mempool.transactions),
+            blocks,
+            newer: (newest < head).then(|| newest.saturating_add(BLOCKS_SHOWN).min(head)),
+            older: oldest.checked_sub(1),
+        })
+    })
+    .await
+}
+
+fn block_row(state: &ApiState, hash: BlockHash, header: &Header) -> BlockRow {
+    BlockRow {
+        height: header.height.get(),
+        state: state.node.block_status(header.height).name(),
+        count: header.transaction_count,
+        proof: proof(&header.proof),
+        time: time(header),
+        producer: header.producer.to_string(),
+        hash: hash.to_string(),
+    }
+}
+
+/// The first block is of no time: it follows from the spec.
+fn time(header: &Header) -> String {
+    match header.height {
+        Height::ZERO => "–".to_owned(),
+        _ => output::utc(header.timestamp),
+    }
+}
+
+fn proof(proof: &Proof) -> String {
+    match proof {
+        Proof::Work { bits, .. } => format!("work, target {bits:08x}"),
+        Proof::Stake { slot, .. } => format!("stake, slot {slot}"),
+        Proof::Authority { .. } => "authority".to_owned(),
+        _ => "the spec".to_owned(),
+    }
+}
+
+fn notices(status: &NodeStatus) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let mut add = |class, title, text, lines| {
+        notices.push(Notice {
+            class,
+            title,
+            text,
+            lines,
+        });
+    };
+    if let Some(stopped) = &status.stopped {
+        add(
+            "bad",
+            "Stopped:",
+            format!("the coordinator contradicts itself: {}.", stopped.reason),
+            vec![format!(
+                "This worker agrees to nothing more; both statements are in {}",
+                stopped.evidence
+            )],
+        );
+    }
+    if !status.server_reachable {
+        let servers = status.servers.join(", ");
+        let text = format!("{servers}. Everything here is readable and writable; finality waits.");
+        add("", "The coordinator does not answer:", text, Vec::new());
+    }
+    if let Some(syncing) = &status.syncing {
+        add(
+            "",
+            "Catching up:",
+            output::progress(status.height, syncing),
+            Vec::new(),
+        );
+    }
+    if let Some(complaint) = status.clock_offset_ms.and_then(clock::complaint) {
+        add("", "Clock:", complaint, Vec::new());
+    }
+    if let Some(waiting) = &status.waiting {
+        let mut lines: Vec<String> = waiting.missing.iter().map(|missing| missing.describe()).collect();
+        lines.extend(waiting.hint.clone());
+        add("", "Not final yet:", waiting.reason.clone(), lines);
+    }
+    notices
+}
+
+fn facts(status: &NodeStatus) -> Vec<(&'static str, String)> {
+    let leader = match status.leader_id {
+        Some(_) if status.is_leader => format!("this worker, term {}", status.term),
+        Some(leader) => format!("{leader}, term {}", status.term),
+        None => "none".to_owned(),
+    };
+    let mut facts = vec![
+        ("Head", format!("block {}", status.height)),
+        (
+            "Committed",
+            format!("{} blocks", output::grouped(status.committed_size)),
+        ),
+        ("Final", format!("{} blocks", output::grouped(status.final_size))),
+        ("Leader", leader),
+        (
+            "Workers",
+            format!(
+                "{}, of which {} are connected to this one",
+                status.members, status.peers
+            ),
+        ),
+    ];
+    if let Some(mining) = &status.mining {
+        let (attempts, expected) = (output::grouped(mining.attempts), output::grouped(mining.expected));
+        facts.push((
+            "Mining",
+            format!(
+                "block {}: {attempts} attempts of {expected} on average",
+                mining.height
+            ),
+        ));
+    }
+    facts
+}
+
+#[derive(Template)]
+#[template(path = "block.html")]
+struct BlockPage {
+    frame: Frame,
+    height: u64,
+    has_next: bool,
+    facts: Vec<(&'static str, String)>,
+    producer: String,
+    count: u32,
+    transactions: Vec<Row>,
+    earlier: Option<u32>,
+    later: Option<u32>,
+    tree: Vec<TreeRow>,
+    above: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Part {
+    /// The index of the first transaction that is shown.
+    #[serde(default)]
+    from: u32,
+    /// The node of the Merkle tree that is shown, as `LEVEL.INDEX` with level 0 for the leaves; the root where it is not said.
+    #[param(example = "10.0")]
+    node: Option<String>,
+}
+
+/// A block, with its Merkle tree
+#[utoipa::path(
+    tag = "pages",
+    params(("height" = u64, Path, description = "the block's height"), Part),
+    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ApiError)
+)]
+#[get("/blocks/{height}")]
+async fn show_block(
+    state: ApiState,
+    height: Path<u64>,
+    Query(asked): Query<Part>,
+) -> Result<HttpResponse, ApiError> {
+    read(move || block_page(&state, Height::new(*height), &asked)).await
+}
+
+fn block_page(state: &ApiState, height: Height, asked: &Part) -> Result<String, ApiError> {
+    let store = state.node.store().snapshot();
+    let unknown = || ApiError::NotFound(format!("there is no block {height} yet"));
+    let (hash, header) = store.header_at(height)?.ok_or_else(unknown)?;
+    let count = header.transaction_count;
+    let end = asked.from.saturating_add(TRANSACTIONS_SHOWN).min(count);
+    let mut shown = Vec::new();
+    for index in asked.from..end {
+        if let Some(transaction) = store.transaction(Place { height, index })? {
+            shown.push(to_json(&transaction, transaction.id()));
+        }
+    }
+    let ids = store.transaction_ids(height, &hash)?;
+    let (tree, above) = merkle::part(&ids, asked.node.as_deref())?;
+    let facts = vec![
+        ("State", state.node.block_status(height).name().to_owned()),
+        ("Hash", hash.to_string()),
+        ("Before it", header.previous.to_string()),
+        ("Time", time(&header)),
+        (
+            "Proof",
+            match &header.proof {
+                Proof::Work { nonce, .. } => format!("{}, nonce {nonce}", proof(&header.proof)),
+                other => proof(other),
+            },
+        ),
+        ("Reward", units(state, reward_of(state.node.spec(), height))),
+        ("Merkle root", header.transactions_root.to_string()),
+        ("State digest", header.state_digest.to_string()),
+        ("History root", header.history_root.to_string()),
+    ];
+    html(&BlockPage {
+        frame: frame(state, format!("Block {height}"), "./"),
+        height: height.get(),
+        has_next: height < store.head().0,
+        facts,
+        producer: header.producer.to_string(),
+        count,
+        transactions: rows(&shown),
+        earlier: (asked.from > 0).then(|| asked.from.saturating_sub(TRANSACTIONS_SHOWN)),
+        later: (end < count).then_some(end),
+        tree,
+        above,
+    })
+}
+
+fn units(state: &ApiState, amount: Amount) -> String {
+    output::units(i128::from(amount.get()), state.node.spec().spec().decimals)
+}
+
+struct Field {
+    name: String,
+    value: String,
+    link: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "transaction.html")]
+struct TransactionPage {
+    frame: Frame,
+    id: String,
+    short: String,
+    state: &'static str,
+    kind: String,
+    block: Option<u64>,
+    fields: Vec<Field>,
+    sender: String,
+    nonce: u64,
+    public_key: String,
+}
+
+/// A transaction, with its receipt
+#[utoipa::path(
+    tag = "pages",
+    params(("id" = TxId, Path, description = "the transaction's id")),
+    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ApiError)
+)]
+#[get("/transactions/{id}")]
+async fn show_transaction(state: ApiState, id: Path<String>) -> Result<HttpResponse, ApiError> {
+    let id: TxId = parse(&id)?;
+    read(move || {
+        let view = transaction_view(&state, id)?;
+        let transaction = &view.transaction;
+        let fields = transaction.fields.iter().map(|(name, value)| Field {
+            name: name.clone(),
+            value: cut(&text(value), VALUE_SHOWN),
+            link: match name.as_str() {
+                "key" | "key_hex" => key_link(transaction),
+                "to" | "address" => Some(format!("accounts/{}", text(value))),
+                _ => None,
+            },
+        });
+        html(&TransactionPage {
+            frame: frame(&state, format!("Transaction {}", short(&id)), "./"),
+            id: id.to_string(),
+            short: short(&id),
+            state: view.status.name(),
+            kind: transaction.kind.clone(),
+            block: view.block.map(Height::get),
+            fields: fields.collect(),
+            sender: transaction.sender.to_string(),
+            nonce: transaction.nonce.get(),
+            public_key: transaction.public_key.to_string(),
+        })
+    })
+    .await
+}
+
+struct Version {
+    block: String,
+    here: bool,
+    time: String,
+    state: &'static str,
+    value: String,
+    sender: String,
+    transaction: String,
+}
+
+impl Version {
+    fn of(version: &RecordVersion) -> Self {
+        let value = version.value.as_deref().or(version.value_hex.as_deref());
+        Self {
+            block: version.block_in_words(),
+            here: version.inherited.is_none(),
+            time: output::utc(version.timestamp),
+            state: version.status.name(),
+            value: cut(value.unwrap_or_default(), VALUE_SHOWN),
+            sender: version.sender.to_string(),
+            transaction: version.transaction_id.to_string(),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "record.html")]
+struct RecordPage {
+    frame: Frame,
+    versions: Vec<Version>,
+    more: bool,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct WhichRecord {
+    /// The key.
+    #[param(example = "invoice/2026/17")]
+    key: Option<String>,
+    /// The key in hex, where it is not text.
+    key_hex: Option<String>,
+}
+
+/// A key, with its history
+#[utoipa::path(
+    tag = "pages",
+    params(WhichRecord),
+    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ApiError)
+)]
+#[get("/records")]
+async fn show_record(state: ApiState, Query(asked): Query<WhichRecord>) -> Result<HttpResponse, ApiError> {
+    let (bytes, shown) = match (asked.key, asked.key_hex) {
+        (Some(key), None) => (key.clone().into_bytes(), key),
+        (None, Some(text)) => {
+            let bytes = hex::decode(&text);
+            let bytes = bytes.map_err(|error| ApiError::Malformed(format!("key_hex: {error}")))?;
+            (bytes, text)
+        }
+        _ => return Err(ApiError::Malformed("one of key and key_hex is needed".to_owned())),
+    };
+    let key = RecordKey::new(bytes).map_err(|error| ApiError::Malformed(format!("the key has {error}")))?;
+    read(move || {
+        let found = versions(&state, &key, VALUES_SHOWN.saturating_add(1))?;
+        if found.is_empty() {
+            return Err(ApiError::NotFound(format!(
+                "there is no record {:?} on this chain",
+                cut(&shown, 200)
+            )));
+        }
+        html(&RecordPage {
+            frame: frame(&state, format!("Record {}", cut(&shown, 120)), "./"),
+            more: found.len() > VALUES_SHOWN,
+            versions: found.iter().take(VALUES_SHOWN).map(Version::of).collect(),
+        })
+    })
+    .await
+}

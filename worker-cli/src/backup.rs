@@ -1,0 +1,184 @@
+//! A worker's backups: who it is, its wallets, and every chain of its node, in one file of the form that
+//! `block_chain_backup` describes.
+//!
+//! A backup is of one moment of each chain, made while the node runs. It holds secret keys, as they are at rest here.
+
+mod make;
+mod restore;
+mod snapshot;
+
+pub use make::{Mark, make};
+pub use restore::{Restored, finish_restore, restore};
+pub use snapshot::{begin_with, make_snapshot};
+
+use crate::identity::IdentityError;
+use crate::storage::{ArchiveError, ChainPart, StorageError};
+use block_chain_backup::{BackupError, BackupReader};
+use borsh::{BorshDeserialize, BorshSerialize};
+use std::path::{Path, PathBuf};
+
+/// How the names of a worker's backups begin.
+pub const WHAT: &str = "worker";
+/// The folder of the data directory where backups go that are told nothing else.
+pub const FOLDER: &str = "backups";
+/// How many automatic backups are kept where nothing else is told.
+pub const KEPT: usize = 10;
+/// The format that this program writes.
+const FORMAT: u8 = 1;
+
+/// What a backup holds: its first part.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Manifest {
+    /// The format of the parts.
+    pub format: u8,
+    /// When it was made, in milliseconds since 1970.
+    pub made_ms: u64,
+    /// The version of the program that made it.
+    pub version: String,
+    /// The worker's id.
+    pub worker: String,
+    /// The name of its home chain.
+    pub home: String,
+    /// The chains, by name.
+    pub chains: Vec<ManifestChain>,
+}
+
+/// A chain in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ManifestChain {
+    /// Its name.
+    pub name: String,
+    /// Its id, in hex.
+    pub id: String,
+    /// The head's height.
+    pub height: u64,
+    /// How many blocks are committed.
+    pub committed: u64,
+    /// How many are final.
+    pub finalised: u64,
+}
+
+/// A part: the manifest, then the files, then each chain by its name and its own parts.
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
+enum Part {
+    Manifest(Manifest),
+    /// A small file, by its path in the data directory.
+    File(String, Vec<u8>),
+    /// What follows is of this chain.
+    Chain(String),
+    OfChain(ChainPart),
+}
+
+/// Why a backup cannot be made or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerBackupError {
+    /// Its file.
+    #[error(transparent)]
+    File(#[from] BackupError),
+    /// A small file of the worker.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A chain's store.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// It is whole, but does not hold what a worker's backup does.
+    #[error("{} cannot be restored: {reason}", path.display())]
+    Unsound {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The directory has a worker already.
+    #[error("{} holds {holds} already", dir.display())]
+    Occupied {
+        /// The directory.
+        dir: PathBuf,
+        /// What is there.
+        holds: String,
+    },
+    /// What is committed does not become final.
+    #[error(
+        "chain {chain} has no moment in which all that is committed is final: a snapshot is of such a one"
+    )]
+    NotFinal {
+        /// The chain.
+        chain: String,
+    },
+    /// The system refuses.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl WorkerBackupError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    fn unsound(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Unsound {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn of_chain(path: &Path, error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Unsound(reason) => Self::unsound(path, reason),
+            ArchiveError::Storage(error) => error.into(),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::File(BackupError::Unsound { .. }) | Self::Unsound { .. } => {
+                Some("nothing was replaced; block-chain-worker backups shows the others")
+            }
+            Self::Occupied { .. } => {
+                Some("restore --replace puts it aside in the same directory, and takes the backup's place")
+            }
+            Self::NotFinal { .. } => Some("block-chain-worker status says what is not final, and why"),
+            Self::Storage(error) => error.hint(),
+            Self::File(BackupError::Io { source, .. }) | Self::Io { source, .. } => {
+                crate::storage::system_hint(source.kind())
+            }
+            Self::File(BackupError::Part { .. }) | Self::Identity(_) => None,
+        }
+    }
+}
+
+/// What a backup says that it holds; nothing else of it is read.
+///
+/// # Errors
+/// Where it cannot be read, or is none of a worker.
+pub fn manifest(path: &Path) -> Result<Manifest, WorkerBackupError> {
+    let part = BackupReader::first_part(path)?;
+    read_manifest(path, &part)
+}
+
+fn read_manifest(path: &Path, part: &[u8]) -> Result<Manifest, WorkerBackupError> {
+    match Part::try_from_slice(part) {
+        Ok(Part::Manifest(manifest)) if manifest.format == FORMAT => Ok(manifest),
+        Ok(Part::Manifest(manifest)) => {
+            let reason = format!(
+                "it has format {}, this program reads {FORMAT}: it was written by another version, {}",
+                manifest.format, manifest.version
+            );
+            Err(WorkerBackupError::unsound(path, reason))
+        }
+        _ => Err(WorkerBackupError::unsound(path, "it is no backup of a worker")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

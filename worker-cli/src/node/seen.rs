@@ -1,0 +1,70 @@
+//! The blocks that a node has seen lately, those that lost their race among them: for the page of forks.
+
+use super::handle::NodeHandle;
+use crate::machine::Write;
+use block_chain_common::hash::BlockHash;
+use block_chain_common::header::Header;
+use block_chain_common::keys::Address;
+use block_chain_common::quantity::{Height, Timestamp};
+use std::collections::VecDeque;
+use std::sync::{PoisonError, RwLock};
+
+/// How many are kept: a page shows the last heights.
+const KEPT: usize = 256;
+
+/// A block, as far as a page shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct SeenBlock {
+    pub(crate) hash: BlockHash,
+    pub(crate) height: Height,
+    pub(crate) previous: BlockHash,
+    pub(crate) producer: Address,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) transactions: u32,
+}
+
+impl SeenBlock {
+    pub(crate) fn of(hash: BlockHash, header: &Header) -> Self {
+        Self {
+            hash,
+            height: header.height,
+            previous: header.previous,
+            producer: header.producer,
+            timestamp: header.timestamp,
+            transactions: header.transaction_count,
+        }
+    }
+}
+
+/// The last ones, oldest first.
+#[derive(Default)]
+pub(crate) struct SeenBlocks(RwLock<VecDeque<SeenBlock>>);
+
+impl SeenBlocks {
+    /// Takes a candidate that is stored beside the chain, or a block of the chain.
+    pub(crate) fn note(&self, write: &Write) {
+        let block = match write {
+            Write::Candidate { header, hash, .. } => SeenBlock::of(*hash, &header.header),
+            Write::Connect(connected) => {
+                let block = connected.block();
+                SeenBlock::of(block.hash(), block.header())
+            }
+            _ => return,
+        };
+        let mut seen = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if seen.iter().rev().all(|known| known.hash != block.hash) {
+            if seen.len() >= KEPT {
+                seen.pop_front();
+            }
+            seen.push_back(block);
+        }
+    }
+}
+
+impl NodeHandle {
+    /// The blocks that this node has seen since it started, the last 256.
+    pub(crate) fn seen_blocks(&self) -> Vec<SeenBlock> {
+        let seen = self.0.seen.0.read().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().cloned().collect()
+    }
+}
