@@ -18,12 +18,13 @@ build: ## the two programs, in target/release
 demo: build ## a coordinator, three workers, real records, a chain, a proof, a SQL copy; ARGS=--keep leaves it running
 	$(BIN)/block-chain-worker demo $(ARGS)
 
-deps: ## what the tests need beyond Rust: PostgreSQL, a browser, strace
+deps: ## what the tests need beyond Rust: PostgreSQL, a browser, strace, Python
 	@scripts/install-test-deps
 
-test: deps lint build ## format, lints, every test, the demo from outside, the documentation
+test: deps lint build ## format, lints, every test, the demo and others' clients from outside, the documentation
 	$(CARGO) test --release --locked --workspace
 	$(BIN)/block-chain-worker demo --records 500
+	scripts/check-clients
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 sim: build ## the network under simulated faults, seed after seed, for SECONDS=60; SEED=0 is the first

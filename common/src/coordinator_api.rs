@@ -238,7 +238,7 @@ pub struct Heard {
 #[serde(rename_all = "snake_case")]
 pub enum ChainHeard {
     /// The chain's network now.
-    View(ChainView),
+    View(Box<ChainView>),
     /// Why this worker is not heard on this chain; the others are.
     Refused(ApiError),
 }
@@ -305,6 +305,10 @@ pub struct ChainView {
     /// How many transactions the coordinator itself has signed for the chain: see [`Orders`].
     #[serde(default)]
     pub orders: u64,
+    /// Where workers meet that do not reach each other: a URL, or `:PORT` on the coordinator's own host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = ":18001")]
+    pub relay: Option<String>,
     /// Forks of the chain that the operator has asked for, and that its leader makes.
     #[serde(default)]
     pub forks: Vec<ForkWish>,

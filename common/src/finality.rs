@@ -204,6 +204,7 @@ mod tests {
             lease_ms: 6_000,
             heartbeat_ms: 2_000,
             orders: 0,
+            relay: None,
             forks: Vec::new(),
         }
     }

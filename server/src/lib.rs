@@ -7,6 +7,7 @@ pub mod backup;
 pub mod error;
 mod operating;
 pub mod program;
+mod relay;
 pub mod routes;
 pub mod service;
 pub mod settings;
@@ -135,6 +136,9 @@ pub struct Running {
     handle: ServerHandle,
     stop: tokio::sync::watch::Sender<bool>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
+    /// Where the relay listens, where it serves one.
+    pub relay: Option<SocketAddr>,
+    _relay: Option<relay::Relay>,
     /// Until it has stopped nobody else serves the same file.
     _lock: Option<std::fs::File>,
 }
@@ -168,6 +172,16 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     })??;
     let new_join_token = service.new_join_token().map(str::to_owned);
     let service = Arc::new(service);
+    let relay = match settings.relay_bind().map_err(StartError::Flag)? {
+        Some(bind) => {
+            let relay = relay::start(bind, Arc::clone(&service)).await?;
+            // Workers know by which name they reach this machine.
+            let port = || format!(":{}", relay.address.port());
+            service.advertise_relay(settings.relay_url.clone().unwrap_or_else(port));
+            Some(relay)
+        }
+        None => None,
+    };
     let certificate = certificate(&settings, &dir)?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let bind = settings.bind();
@@ -209,6 +223,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         handle,
         stop,
         server,
+        relay: relay.as_ref().map(|relay| relay.address),
+        _relay: relay,
         _lock: lock,
     })
 }

@@ -46,6 +46,9 @@ pub async fn run() -> ExitCode {
     if let Some(fingerprint) = &running.fingerprint {
         lines.push_str(&format!("certificate SHA-256 {fingerprint}\n"));
     }
+    if let Some(relay) = &running.relay {
+        lines.push_str(&format!("relay on {relay}\n"));
+    }
     if let Some(token) = &running.new_join_token {
         lines.push_str(&format!(
             "join token (shown once, and good from now on; only its hash is kept): {token}\n"

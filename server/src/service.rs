@@ -71,6 +71,8 @@ pub struct Service {
     /// Ids given without a key: the minute they are counted in, and how many.
     keyless: Mutex<(u64, u32)>,
     figures: Mutex<figures::Gathered>,
+    /// Where workers that do not reach each other meet.
+    relay: OnceLock<String>,
     /// The rule that a simulation leaves out.
     left_out: Option<SafetyRule>,
 }
@@ -133,6 +135,7 @@ impl Service {
             seen: Mutex::new(BTreeMap::new()),
             keyless: Mutex::new((0, 0)),
             figures: Mutex::default(),
+            relay: OnceLock::new(),
             left_out: None,
         })
     }
@@ -146,6 +149,20 @@ impl Service {
 
     fn keeps(&self, rule: SafetyRule) -> bool {
         self.left_out != Some(rule)
+    }
+
+    /// Tells workers of a relay from now on: its URL, or `:PORT` where its host is this coordinator's. The first counts.
+    pub fn advertise_relay(&self, at: String) {
+        self.relay.get_or_init(|| at);
+    }
+
+    /// Whether a key is a worker's.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub fn knows(&self, key: &PublicKey) -> Result<bool, ServiceError> {
+        let key = key.to_string();
+        self.store.read(|tx| Ok(tx.worker_of_key(&key)?.is_some()))
     }
 
     /// The key that signs checkpoints.

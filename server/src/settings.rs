@@ -81,6 +81,14 @@ pub struct Settings {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evict_after_ms: Option<u64>,
+    /// Serve a relay for workers that do not reach each other, on this address [default: the port after --bind's]
+    #[arg(long, value_name = "IP:PORT", num_args = 0..=1, default_missing_value = "")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
+    /// Where workers reach the relay, where that is not the coordinator's name and --relay's port
+    #[arg(long, value_name = "URL", requires = "relay", value_parser = relay_url)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_url: Option<String>,
     /// Make a backup so often, where something has changed: 30s at the least, as 15m, 12h or 1d
     #[arg(long, value_name = "TIME", value_parser = backup_interval)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,6 +168,16 @@ pub enum Command {
         #[arg(long)]
         replace: bool,
     },
+}
+
+/// A URL without secrets.
+fn relay_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
+    let is_plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    match matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain {
+        true => Ok(text.to_owned()),
+        false => Err("it is no http(s)://HOST:PORT".to_owned()),
+    }
 }
 
 /// As it was told, where it is one.
@@ -250,6 +268,8 @@ impl Settings {
             "tls_cert",
             "tls_key",
             "tls_self_signed",
+            "relay",
+            "relay_url",
             "backup_every",
             "backup_to",
             "backup_keep",
@@ -276,6 +296,29 @@ impl Settings {
     pub fn bind(&self) -> SocketAddr {
         self.bind
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 18_000)))
+    }
+
+    /// Where to serve the relay, where one is to be served.
+    ///
+    /// # Errors
+    /// Where it is no address.
+    pub fn relay_bind(&self) -> Result<Option<SocketAddr>, String> {
+        let bind = self.bind();
+        match self.relay.as_deref() {
+            None => Ok(None),
+            Some("") => {
+                let port = if bind.port() == 0 {
+                    0
+                } else {
+                    bind.port().wrapping_add(1)
+                };
+                Ok(Some(SocketAddr::new(bind.ip(), port)))
+            }
+            Some(text) => {
+                let parsed = text.parse().map_err(|error| format!("relay {text:?}: {error}"));
+                parsed.map(Some)
+            }
+        }
     }
 
     /// Where the database and keys are.

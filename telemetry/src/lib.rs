@@ -10,7 +10,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
 use std::io::IsTerminal as _;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
@@ -74,6 +74,8 @@ pub enum TelemetryError {
 
 struct Changing {
     handle: reload::Handle<EnvFilter, Registry>,
+    /// As it was told: the library says it in another order.
+    told: Mutex<String>,
 }
 
 static CHANGING: OnceLock<Changing> = OnceLock::new();
@@ -139,15 +141,15 @@ fn traces_url(otlp: &str) -> Result<String, TelemetryError> {
 /// # Errors
 /// See [`TelemetryError`].
 pub fn begin(told: &Telemetry) -> Result<Guard, TelemetryError> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => {
-            EnvFilter::try_new(&filter).map_err(|error| TelemetryError::Filter {
-                filter,
-                reason: error.to_string(),
-            })?
-        }
-        _ => check_filter(&told.filter)?,
+    let from_outside = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = match &from_outside {
+        Some(filter) => EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter {
+            filter: filter.clone(),
+            reason: error.to_string(),
+        })?,
+        None => check_filter(&told.filter)?,
     };
+    let shown = from_outside.unwrap_or_else(|| told.filter.clone());
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match told.format {
@@ -170,7 +172,8 @@ pub fn begin(told: &Telemetry) -> Result<Guard, TelemetryError> {
         .with(spans)
         .try_init()?;
     // Only the first process-wide log gets here.
-    CHANGING.set(Changing { handle }).ok();
+    let told = Mutex::new(shown);
+    CHANGING.set(Changing { handle, told }).ok();
     Ok(Guard(provider))
 }
 
@@ -192,8 +195,11 @@ fn spans(service: &'static str, otlp: &str) -> Result<SdkTracerProvider, Telemet
 /// Where this process has no log of this kind.
 pub fn filter() -> Result<String, TelemetryError> {
     let changing = CHANGING.get().ok_or(TelemetryError::None)?;
-    let now = changing.handle.with_current(ToString::to_string);
-    now.or(Err(TelemetryError::None))
+    Ok(changing
+        .told
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone())
 }
 
 /// Changes what is logged, until the program ends.
@@ -204,6 +210,7 @@ pub fn set_filter(filter: &str) -> Result<(), TelemetryError> {
     let checked = check_filter(filter)?;
     let changing = CHANGING.get().ok_or(TelemetryError::None)?;
     changing.handle.reload(checked).or(Err(TelemetryError::None))?;
+    filter.clone_into(&mut changing.told.lock().unwrap_or_else(PoisonError::into_inner));
     tracing::info!(filter, "the log's filter is changed");
     Ok(())
 }

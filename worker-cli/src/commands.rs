@@ -71,17 +71,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     } else {
         Format::People
     };
-    if let Command::Completions { shell } = cli.command {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "block-chain-worker", &mut script);
-        output::raw(&script)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Command::Man { folder } = &cli.command {
-        std::fs::create_dir_all(folder)
-            .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
-            .with_context(|| format!("cannot write to {}", folder.display()))?;
-        return Ok(ExitCode::SUCCESS);
+    if let Command::Completions { .. } | Command::Man { .. } = cli.command {
+        return about_itself(cli.command);
     }
     let (global, from_file) = cli.global.with_file()?;
     let global = &global;
@@ -123,30 +114,45 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor => doctor::run(global, format).await,
         Command::Backups { folder } => backup::list(global, folder, format),
         Command::Restore { from, replace } => backup::restore(global, &from, replace, format).await,
-        other => {
-            // What needs no node is refused before one is started for it.
-            if let Command::DumpData { db_url, .. } = &other {
-                dump::check_url(db_url)?;
-            }
-            if let Command::Transaction { id } | Command::Receipt { id, .. } = &other {
-                check_id(id)?;
-            }
-            if let Command::Import { .. } = &other {
-                return import::run(global, other, format).await;
-            }
-            let prepared = prepare(global, &other)?;
-            let node = match (NodeClient::connect(global).await, &other) {
-                (Err(error), Command::CheckConsistency { repair: true }) => {
-                    check::revive(global, error).await?
-                }
-                (node, _) => node?,
-            };
-            if let Command::CheckConsistency { repair } = other {
-                return check::run(global, node, repair, format).await;
-            }
-            with_node(&node, other, prepared, format).await
-        }
+        other => ask_node(global, other, format).await,
     }
+}
+
+/// What the program says of itself to shells and readers.
+fn about_itself(command: Command) -> anyhow::Result<ExitCode> {
+    if let Command::Completions { shell } = command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "block-chain-worker", &mut script);
+        output::raw(&script)?;
+    } else if let Command::Man { folder } = command {
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), &folder))
+            .with_context(|| format!("cannot write to {}", folder.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The commands that are clients of the node.
+async fn ask_node(global: &Global, command: Command, format: Format) -> anyhow::Result<ExitCode> {
+    // What needs no node is refused before one is started for it.
+    if let Command::DumpData { db_url, .. } = &command {
+        dump::check_url(db_url)?;
+    }
+    if let Command::Transaction { id } | Command::Receipt { id, .. } = &command {
+        check_id(id)?;
+    }
+    if let Command::Import { .. } = &command {
+        return import::run(global, command, format).await;
+    }
+    let prepared = prepare(global, &command)?;
+    let node = match (NodeClient::connect(global).await, &command) {
+        (Err(error), Command::CheckConsistency { repair: true }) => check::revive(global, error).await?,
+        (node, _) => node?,
+    };
+    if let Command::CheckConsistency { repair } = command {
+        return check::run(global, node, repair, format).await;
+    }
+    with_node(&node, command, prepared, format).await
 }
 
 /// What a node is told by its flags, `worker.toml` and its registration; where a file cannot be read, the start says so.

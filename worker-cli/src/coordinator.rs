@@ -122,6 +122,13 @@ impl CoordinatorClient {
         })
     }
 
+    /// The server that answered last.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        let current = self.current.load(Ordering::Relaxed);
+        self.servers.get(current).map_or("", String::as_str)
+    }
+
     /// Uses another token of the worker from now on.
     pub fn set_token(&self, token: String) {
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);

@@ -25,6 +25,7 @@ use book::{BACK_OFF, Book};
 use bytes::Bytes;
 use connection::{Link, Streams, close, greet};
 use iroh::EndpointAddr;
+pub use iroh::RelayUrl;
 use iroh::endpoint::{ConnectOptions, Connection};
 pub use port::{NetError, Port};
 use std::collections::HashMap;
@@ -172,6 +173,19 @@ impl Network {
         self.peers().links.keys().copied().collect()
     }
 
+    /// Those of the connected peers that are reached through the relay alone.
+    #[must_use]
+    pub fn relayed(&self) -> Vec<PublicKey> {
+        let state = self.peers();
+        let relayed = state.links.iter().filter(|(_, link)| link.is_relayed());
+        relayed.map(|(key, _)| *key).collect()
+    }
+
+    /// Peers that are not reached otherwise are met at this relay from now on: those of all chains of the port.
+    pub fn set_relay(&self, relay: Option<RelayUrl>) {
+        self.0.port.set_relay(relay);
+    }
+
     /// Closes the connection to a peer that broke a rule, and has nothing to do with it for a while.
     pub fn drop_peer(&self, peer: &PublicKey, reason: &str, ban: Duration) {
         tracing::warn!(%peer, reason, "a peer is dropped");
@@ -272,6 +286,12 @@ impl Network {
         let address = reachable(addresses, &self.local_addresses())
             .into_iter()
             .fold(EndpointAddr::new(id), EndpointAddr::with_ip_addr);
+        let address = self
+            .0
+            .port
+            .relay()
+            .into_iter()
+            .fold(address, EndpointAddr::with_relay_url);
         let options = ConnectOptions::new().with_additional_alpns(vec![addressee(&key)]);
         let endpoint = self.0.port.endpoint()?;
         let protocol = alpn(&self.0.chain);

@@ -20,6 +20,8 @@ mod faults;
 mod legacy;
 #[path = "commands/node.rs"]
 mod node;
+#[path = "commands/operation.rs"]
+mod operation;
 #[path = "commands/pages.rs"]
 mod pages;
 #[path = "support/postgres.rs"]

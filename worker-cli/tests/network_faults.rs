@@ -72,6 +72,42 @@ fn kills_of_leader_follower_and_server_lose_nothing() {
 }
 
 #[test]
+fn workers_that_reach_the_coordinator_alone_meet_at_its_relay() {
+    let _alone = ONE.lock();
+    let Some(mut cluster) = Cluster::apart(3, "workers_that_reach_the_coordinator_alone_meet_at_its_relay")
+    else {
+        return;
+    };
+    let paths = |cluster: &Cluster| -> Option<Vec<bool>> {
+        let mut relayed = Vec::new();
+        for worker in 1..=3 {
+            let answer = cluster.places.ask(worker, &["peers"])?;
+            for peer in answer["peers"].as_array()? {
+                relayed.push(peer["connected"] == true && peer["relayed"] == true);
+            }
+        }
+        (relayed.len() == 6).then_some(relayed)
+    };
+    let load = Load::start(&cluster);
+    cluster.await_commits(3, SOON);
+    assert_eq!(paths(&cluster), Some(vec![true; 6]));
+
+    // The relay goes with its server, and is there again with it.
+    cluster.kill_server(0);
+    load.await_accepted(3, SOON);
+    cluster.run_server(0);
+    cluster.await_commits(3, SOON * 2);
+
+    // Where the way between them opens, they take it.
+    cluster.switch().mend();
+    cluster.wait(SOON * 2, "the workers reach each other directly", |cluster| {
+        paths(cluster)?.iter().all(|relayed| !relayed).then_some(())
+    });
+    cluster.await_commits(2, SOON);
+    cluster.check_promises(load.stop(), SOON * 2);
+}
+
+#[test]
 fn cuts_delays_and_losses_are_outlived() {
     let _alone = ONE.lock();
     let Some(mut cluster) = Cluster::start(3, "cuts_delays_and_losses_are_outlived") else {

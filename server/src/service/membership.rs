@@ -337,7 +337,7 @@ impl Service {
             for beat in beats {
                 // A refusal comes before anything is written.
                 chains.push(match self.hear(tx, who, beat, now, &mut events) {
-                    Ok(view) => ChainHeard::View(view),
+                    Ok(view) => ChainHeard::View(Box::new(view)),
                     Err(error) if error.store_error().is_some() => return Err(error),
                     Err(error) => ChainHeard::Refused(error.body()),
                 });

@@ -71,6 +71,7 @@ impl Service {
             final_size: from_sql(chain.final_size),
             lease_ms: self.settings.lease_ms,
             heartbeat_ms: self.settings.heartbeat_ms,
+            relay: self.relay.get().cloned(),
             orders: from_sql(tx.next_order(&chain.name)?),
             forks: wished
                 .map(|wish| ForkWish {

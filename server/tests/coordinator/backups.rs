@@ -1,5 +1,10 @@
 //! Backups of the coordinator's database: from either database to either, whole or not at all, judged before they count.
 
+#![expect(
+    clippy::too_many_lines,
+    reason = "a story, or a table of what is refused, is told in one piece"
+)]
+
 use crate::both::{Open, on_both};
 use crate::http::{first_line, program, refused};
 use crate::network::{Tree, at, cosigned, join, network, start};

@@ -215,6 +215,9 @@ pub struct PeerView {
     pub addresses: Vec<String>,
     /// Whether it is connected.
     pub connected: bool,
+    /// Whether what is sent to it goes through the coordinator's relay; else it is reached directly.
+    #[serde(default)]
+    pub relayed: bool,
     /// Whether the coordinator hears it.
     pub alive: bool,
     /// Its head's height, as known.

@@ -60,9 +60,7 @@ pub fn restore(
     // A first look: a file that is something else is not read whole.
     manifest(from)?;
     make_private_dir(data_dir)?;
-    // No node may start here meanwhile.
-    let _held = lock(data_dir)?;
-    finish(data_dir)?;
+    finish_restore(data_dir)?;
     let is_there = names(data_dir)?.iter().any(|name| !stays(name));
     if is_there && !replace {
         let worker = WorkerFile::load(data_dir).ok().flatten();
@@ -74,6 +72,8 @@ pub fn restore(
             },
         });
     }
+    // No node may start here meanwhile.
+    let _held = lock(data_dir)?;
     let growing = data_dir.join(GROWING);
     remove(&growing)?;
     make_private_dir(&growing)?;

@@ -1,5 +1,10 @@
 //! Backups of real chains: what is restored is the same to the byte, and what was changed is restored nowhere.
 
+#![expect(
+    clippy::too_many_lines,
+    reason = "a story, or a table of what is refused, is told in one piece"
+)]
+
 use super::make::make;
 use super::restore::{finish_restore, restore};
 use super::*;

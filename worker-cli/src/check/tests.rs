@@ -228,6 +228,7 @@ fn set_members(fake: &FakeNode, members: Vec<Member>) {
         lease_ms: 6_000,
         heartbeat_ms: 2_000,
         orders: 0,
+        relay: None,
         forks: Vec::new(),
         time: Timestamp::default(),
     });

@@ -173,7 +173,7 @@ fn disk(found: &mut Findings, dir: &Path) {
         return;
     }
     let room = nix::sys::statvfs::statvfs(dir)
-        .map(|found| u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size())));
+        .map(|found| found.blocks_available().saturating_mul(found.fragment_size()));
     let Ok(room) = room else {
         found.ok(CHECK, format!("{} can be written to and synced", dir.display()));
         return;
@@ -186,7 +186,7 @@ fn disk(found: &mut Findings, dir: &Path) {
     let mend = "make room, or move the data directory to a larger disk while the node is stopped";
     match room {
         ..NO_ROOM => found.problem(CHECK, says, mend),
-        ..LITTLE_ROOM => found.warning(CHECK, says, mend),
+        NO_ROOM..LITTLE_ROOM => found.warning(CHECK, says, mend),
         _ => found.ok(CHECK, says),
     }
 }

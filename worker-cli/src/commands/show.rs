@@ -268,10 +268,10 @@ pub(super) async fn peers(node: &NodeClient, format: Format) -> Done {
         vec![
             peer.name.clone().unwrap_or_else(|| peer.worker_id.to_string()),
             peer.addresses.join(" "),
-            if peer.connected {
-                "connected"
-            } else {
-                "not connected"
+            match (peer.connected, peer.relayed) {
+                (true, false) => "direct",
+                (true, true) => "relayed",
+                (false, _) => "not connected",
             }
             .to_owned(),
             if peer.alive { "alive" } else { "silent" }.to_owned(),

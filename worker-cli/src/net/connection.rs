@@ -40,6 +40,16 @@ pub(super) struct Link {
     is_preferred: bool,
 }
 
+impl Link {
+    /// Whether what is sent goes through a relay.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.connection
+            .paths()
+            .iter()
+            .any(|path| path.is_selected() && path.is_relay())
+    }
+}
+
 /// What runs a connection.
 pub(super) struct Streams {
     connection: Connection,

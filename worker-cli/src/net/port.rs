@@ -5,7 +5,7 @@ use super::{HANDSHAKE, Network, transport};
 use block_chain_common::hash::ChainId;
 use block_chain_common::keys::{PublicKey, SecretKey};
 use iroh::endpoint::{Incoming, NetReportConfig, PortmapperConfig, presets};
-use iroh::{Endpoint, RelayMode};
+use iroh::{Endpoint, RelayConfig, RelayMap, RelayMode, RelayUrl};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -37,6 +37,7 @@ struct Inner {
     bind: SocketAddr,
     chains: RwLock<HashMap<Vec<u8>, Network>>,
     tasks: TaskTracker,
+    relay: Mutex<Option<RelayUrl>>,
 }
 
 impl Port {
@@ -46,12 +47,16 @@ impl Port {
     /// Where the port cannot be had.
     pub async fn open(secret: &SecretKey, bind: SocketAddr) -> Result<Self, NetError> {
         let refused = |reason: String| NetError { bind, reason };
+        // The relay, where there is one, is asked over HTTP whether it is there: it speaks no QUIC itself.
+        let mut probes = NetReportConfig::minimal();
+        probes.https_probes = true;
         let endpoint = Endpoint::builder(presets::Minimal)
             .secret_key(iroh::SecretKey::from_bytes(&secret.seed()))
-            .relay_mode(RelayMode::Disabled)
+            // None but the one that the coordinator serves.
+            .relay_mode(RelayMode::Custom(RelayMap::empty()))
             .clear_address_lookup()
             .portmapper_config(PortmapperConfig::Disabled)
-            .net_report_config(NetReportConfig::minimal())
+            .net_report_config(probes)
             .transport_config(transport::config())
             .clear_ip_transports()
             .bind_addr(bind)
@@ -65,6 +70,7 @@ impl Port {
             bind,
             chains: RwLock::default(),
             tasks: TaskTracker::new(),
+            relay: Mutex::default(),
         }));
         port.0.tasks.spawn(port.clone().accept(endpoint));
         Ok(port)
@@ -92,6 +98,34 @@ impl Port {
         if let Some(endpoint) = self.endpoint() {
             endpoint.set_alpns(chains.keys().cloned().collect());
         }
+    }
+
+    /// Peers that are not reached otherwise are met at this relay from now on.
+    pub fn set_relay(&self, relay: Option<RelayUrl>) {
+        let before = std::mem::replace(&mut *self.relay_slot(), relay.clone());
+        if before == relay {
+            return;
+        }
+        let Some(endpoint) = self.endpoint() else { return };
+        self.0.tasks.spawn(async move {
+            if let Some(relay) = relay {
+                tracing::info!(%relay, "peers that are not reached otherwise are met at a relay");
+                let config = Arc::new(RelayConfig::new(relay.clone(), None));
+                endpoint.insert_relay(relay, config).await;
+            }
+            if let Some(before) = before {
+                endpoint.remove_relay(&before).await;
+            }
+        });
+    }
+
+    /// The relay, where there is one.
+    pub(super) fn relay(&self) -> Option<RelayUrl> {
+        self.relay_slot().clone()
+    }
+
+    fn relay_slot(&self) -> MutexGuard<'_, Option<RelayUrl>> {
+        self.0.relay.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where peers reach this node.

@@ -132,6 +132,7 @@ impl Common {
         machine: Machine,
         (from_net, from_users): (mpsc::Receiver<NetEvent>, mpsc::Receiver<Command>),
     ) -> anyhow::Result<Running> {
+        shared.network.get_or_init(|| network.clone());
         let name = shared.spec.spec().name.clone();
         let (chain, inputs) = mpsc::unbounded_channel();
         let (to_coordinator, requests) = mpsc::unbounded_channel();

@@ -6,6 +6,7 @@
 use super::mirror::{MempoolMirror, Waiting};
 use super::seen::SeenBlocks;
 use crate::api::types::{Accepted, MempoolView, Mined, NodeStatus, Status};
+use crate::net::Network;
 use crate::storage::{StorageError, Store, concerns};
 use block_chain_common::block::Block;
 use block_chain_common::chain_keys::ChainKeys;
@@ -145,6 +146,8 @@ pub(crate) struct Shared {
     pub(crate) view: RwLock<Option<ChainView>>,
     pub(crate) mempool: RwLock<MempoolMirror>,
     pub(crate) connected: RwLock<Vec<PublicKey>>,
+    /// The chain's network; a test's node has none.
+    pub(crate) network: OnceLock<Network>,
     pub(crate) seen: SeenBlocks,
     pub(crate) events: broadcast::Sender<NodeEvent>,
     /// Held while records are signed, so that their nonces follow each other.
@@ -178,6 +181,7 @@ impl Shared {
             view: RwLock::new(None),
             mempool: RwLock::new(MempoolMirror::default()),
             connected: RwLock::new(Vec::new()),
+            network: OnceLock::new(),
             seen: SeenBlocks::default(),
             events: broadcast::channel(EVENTS_KEPT).0,
             signing: tokio::sync::Mutex::new(()),
@@ -257,6 +261,12 @@ impl NodeHandle {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Those of them that are reached through the relay alone.
+    #[must_use]
+    pub fn relayed(&self) -> Vec<PublicKey> {
+        self.0.network.get().map(Network::relayed).unwrap_or_default()
     }
 
     /// What the coordinator said last.

@@ -8,7 +8,7 @@ use super::pulse::News;
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::identity::{CHAIN_KEYS, write_private};
 use crate::machine::{CommitOutcome, Event, claim};
-use crate::net::{Network, PeerAddress};
+use crate::net::{Network, PeerAddress, RelayUrl};
 use block_chain_common::codec::decode;
 use block_chain_common::coordinator_api::{ChainView, CommitRequest, CosignRequest, Heartbeat};
 use block_chain_common::finality::{Waiting, waiting};
@@ -149,6 +149,8 @@ impl Link {
                 .filter_map(|address| address.parse().ok())
                 .collect(),
         });
+        self.network
+            .set_relay(relay_url(view.relay.as_deref(), self.client.server()));
         self.network.set_directory(peers.collect());
         {
             let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
@@ -332,4 +334,46 @@ fn is_unknown_chain(error: &CoordinatorError) -> bool {
 /// AGR-8: it was restored from an old copy.
 fn is_behind(error: &CoordinatorError) -> bool {
     matches!(error, CoordinatorError::Refused(error) if error.code == "coordinator_behind")
+}
+
+/// The relay that a coordinator tells of: a URL, or a port on the host by which this worker reaches that coordinator.
+fn relay_url(told: Option<&str>, server: &str) -> Option<RelayUrl> {
+    let told = told?;
+    let url = match told.strip_prefix(':') {
+        Some(port) => {
+            let server = url::Url::parse(server).ok()?;
+            format!("http://{}:{port}", server.host_str()?)
+        }
+        None => told.to_owned(),
+    };
+    let parsed = url.parse();
+    parsed
+        .inspect_err(|_| tracing::warn!(relay = url, "the coordinator tells of a relay that is none"))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relay_url;
+
+    #[test]
+    fn a_relay_is_a_url_or_a_port_of_the_coordinators_host() {
+        let table = [
+            (None, "http://a:1", None),
+            (Some(":7"), "http://10.0.0.1:18000", Some("http://10.0.0.1:7/")),
+            (Some(":7"), "https://[::1]:18000", Some("http://[::1]:7/")),
+            (
+                Some("https://relay.example/"),
+                "http://a:1",
+                Some("https://relay.example/"),
+            ),
+            (Some(":x"), "http://a:1", None),
+            (Some("nonsense"), "http://a:1", None),
+            (Some(":7"), "nonsense", None),
+        ];
+        for (told, server, expected) in table {
+            let found = relay_url(told, server).map(|url| url.to_string());
+            assert_eq!(found.as_deref(), expected, "{told:?} {server}");
+        }
+    }
 }

@@ -162,7 +162,7 @@ impl Pulse {
             let answer = match heard {
                 ChainHeard::View(view) => {
                     pause = Some(Duration::from_millis(view.heartbeat_ms.clamp(100, 60_000)));
-                    Ok(view)
+                    Ok(*view)
                 }
                 ChainHeard::Refused(error) => Err(CoordinatorError::Refused(error)),
             };

@@ -8,6 +8,11 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// A coordinator whose chain has a block only when one is asked for.
+fn on_demand(dir: &Path) -> Coordinator {
+    Coordinator::with(dir, &["--difficulty", "4", "--block-interval-ms", "0"])
+}
+
 fn add(dir: &Path, key: &str) -> String {
     let added = json(dir, &["add_transaction", "--key", key, "--value", "v"]);
     ids(&added).remove(0)
@@ -25,7 +30,7 @@ fn backups(dir: &Path, folder: &Path) -> Value {
 #[test]
 fn a_worker_moves_to_another_machine_with_its_backup() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::start(server.path(), 4);
+    let coordinator = on_demand(server.path());
     let (old, new, folder) = (
         home.path().join("old"),
         home.path().join("new"),
@@ -81,7 +86,7 @@ fn a_worker_moves_to_another_machine_with_its_backup() {
 #[test]
 fn damaged_backups_are_named_and_restore_nothing() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::start(server.path(), 4);
+    let coordinator = on_demand(server.path());
     let (dir, none, folder) = (
         home.path().join("w"),
         home.path().join("none"),
@@ -145,7 +150,7 @@ fn damaged_backups_are_named_and_restore_nothing() {
 #[test]
 fn a_node_makes_backups_by_itself_where_something_has_changed() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::start(server.path(), 4);
+    let coordinator = on_demand(server.path());
     let dir = home.path().join("w");
     let registered = Registered(&dir);
     let words = [
@@ -172,7 +177,7 @@ fn a_node_makes_backups_by_itself_where_something_has_changed() {
 #[test]
 fn a_new_worker_begins_with_a_snapshot() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::start(server.path(), 4);
+    let coordinator = on_demand(server.path());
     let (old, new, folder) = (
         home.path().join("old"),
         home.path().join("new"),

@@ -87,6 +87,8 @@ pub(crate) struct Cluster {
     /// Between namespaces.
     pub(crate) switch: Option<Switch>,
     database: Option<String>,
+    /// Whether the coordinator serves a relay.
+    has_relay: bool,
     servers: Vec<Server>,
     /// The process of worker 1 is the first.
     workers: Vec<Option<Child>>,
@@ -111,13 +113,30 @@ impl Cluster {
             workers,
             binds,
             None,
+            false,
         ))
+    }
+
+    /// So many workers in namespaces that reach their coordinator and not each other; it serves a relay.
+    pub(crate) fn apart(workers: usize, test: &str) -> Option<Self> {
+        if !may(test) {
+            return None;
+        }
+        let (namespaces, devices): (Vec<_>, Vec<_>) = (0..=workers)
+            .map(|node| Namespace::new(u8::try_from(node + 1).unwrap()))
+            .unzip();
+        let switch = Switch::start(devices);
+        let all: Vec<usize> = (1..=workers).collect();
+        switch.cut(&all, &all);
+        let binds = vec!["10.77.0.1:18000".to_owned()];
+        let ground = (Ground::Namespaces(namespaces), Some(switch));
+        Some(Self::with(ground, workers, binds, None, true))
     }
 
     /// So many workers of several coordinators over one database, without namespaces.
     pub(crate) fn on_loopback(workers: usize, servers: usize, database: Option<String>) -> Self {
         let binds = vec!["127.0.0.1:0".to_owned(); servers];
-        Self::with((Ground::Loopback, None), workers, binds, database)
+        Self::with((Ground::Loopback, None), workers, binds, database, false)
     }
 
     fn with(
@@ -125,6 +144,7 @@ impl Cluster {
         workers: usize,
         binds: Vec<String>,
         database: Option<String>,
+        has_relay: bool,
     ) -> Self {
         let places = Places {
             ground,
@@ -141,6 +161,7 @@ impl Cluster {
             places: Arc::new(places),
             switch,
             database,
+            has_relay,
             servers: binds.into_iter().map(server).collect(),
             workers: (0..workers).map(|_| None).collect(),
             committed: BTreeMap::new(),
@@ -191,6 +212,9 @@ impl Cluster {
         command.args(["--bind", &self.servers[server].bind, "--open"]);
         command.args(["--difficulty", "12", "--block-interval-ms", "1000"]);
         command.arg("--data-dir").arg(&dir);
+        if self.has_relay {
+            command.arg("--relay");
+        }
         if let Some(database) = &self.database {
             command.env("BLOCK_CHAIN_DATABASE_URL", database);
         }

@@ -4,7 +4,7 @@ use super::{frame, html};
 use crate::api::ApiState;
 use crate::api::error::ApiError;
 use crate::api::routes::{full_status, peers_view};
-use crate::api::types::{ChainEntry, ChainList};
+use crate::api::types::{ChainEntry, ChainList, PeerView};
 use crate::output;
 use actix_web::{HttpResponse, get};
 use askama::Template;
@@ -78,8 +78,13 @@ async fn show_node(state: ApiState) -> Result<HttpResponse, ApiError> {
         )
     }));
     let mark = |is: bool| if is { ("yes", "") } else { ("no", "waits") };
+    let reach = |peer: &PeerView| match (peer.connected, peer.relayed) {
+        (true, false) => ("direct", ""),
+        (true, true) => ("relayed", ""),
+        (false, _) => mark(false),
+    };
     let peers = peers_view(&state).peers.into_iter().map(|peer| {
-        let ((heard, heard_class), (connected, connected_class)) = (mark(peer.alive), mark(peer.connected));
+        let ((heard, heard_class), (connected, connected_class)) = (mark(peer.alive), reach(&peer));
         Peer {
             name: peer.name.unwrap_or_else(|| "–".to_owned()),
             id: peer.worker_id.to_string(),

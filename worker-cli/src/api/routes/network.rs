@@ -127,7 +127,7 @@ async fn get_peers(state: ApiState) -> Answer<PeersView> {
 
 pub(in crate::api) fn peers_view(state: &ApiState) -> PeersView {
     let me = state.node.status().public_key;
-    let connected = state.node.connected();
+    let (connected, relayed) = (state.node.connected(), state.node.relayed());
     let members = state
         .node
         .chain_view()
@@ -137,6 +137,7 @@ pub(in crate::api) fn peers_view(state: &ApiState) -> PeersView {
     let peers: Vec<PeerView> = others
         .map(|member| PeerView {
             connected: connected.contains(&member.public_key),
+            relayed: relayed.contains(&member.public_key),
             worker_id: member.worker_id,
             public_key: member.public_key,
             name: member.name,

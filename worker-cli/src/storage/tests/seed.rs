@@ -1,5 +1,10 @@
 //! A store that begins with a snapshot is, byte for byte, one that has executed every block; and nothing else is taken.
 
+#![expect(
+    clippy::too_many_lines,
+    reason = "a story, or a table of what is refused, is told in one piece"
+)]
+
 use crate::machine::Write;
 use crate::storage::{ArchiveError, ChainPart, Seeder, StorageError, Store, StoreBuilder, StoredCheckpoint};
 use crate::test_chain::Chain;
