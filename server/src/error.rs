@@ -228,7 +228,8 @@ impl ServiceError {
             Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
             Self::NoRoute { .. } => ("not_found", StatusCode::NOT_FOUND),
             Self::Method { .. } => ("method", StatusCode::METHOD_NOT_ALLOWED),
-            Self::Version { .. } => ("version", StatusCode::UPGRADE_REQUIRED),
+            // Not 426, which asks for another protocol on the connection.
+            Self::Version { .. } => ("version", StatusCode::CONFLICT),
             Self::UnknownChain { .. } => ("unknown_chain", StatusCode::NOT_FOUND),
             Self::ChainExists { .. } => ("chain_exists", StatusCode::CONFLICT),
             Self::Spec(_) => ("spec", StatusCode::BAD_REQUEST),

@@ -336,7 +336,7 @@ async fn what_is_malformed_in_a_registration_is_named_and_nobody_is_registered()
         ("signature", json!("ab"), 400, "body"),
         ("signature", json!("ab".repeat(64)), 403, "signed"),
         ("challenge", json!("ab".repeat(32)), 403, "signed"),
-        ("api_version", json!(99), 426, "99"),
+        ("api_version", json!(99), 409, "99"),
         ("api_version", json!(-1), 400, "-1"),
         ("name", json!("Upper Case"), 400, "Upper Case"),
         ("name", json!("x".repeat(65)), 400, "64"),
