@@ -307,7 +307,7 @@ pub struct ChainView {
     pub orders: u64,
     /// Where workers meet that do not reach each other: a URL, or `:PORT` on the coordinator's own host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = ":18001")]
+    #[schema(example = ":18010")]
     pub relay: Option<String>,
     /// Forks of the chain that the operator has asked for, and that its leader makes.
     #[serde(default)]

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// The relay's port where none is told: so many after the coordinator's, beyond those that workers' pages commonly have.
+const RELAY_PORT_AFTER: u16 = 10;
 /// The default chain's difficulty.
 const DEFAULT_DIFFICULTY: u8 = 20;
 
@@ -81,7 +83,7 @@ pub struct Settings {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evict_after_ms: Option<u64>,
-    /// Serve a relay for workers that do not reach each other, on this address [default: the port after --bind's]
+    /// Serve a relay for workers that do not reach each other, on this address [default: --bind's, ten ports up]
     #[arg(long, value_name = "IP:PORT", num_args = 0..=1, default_missing_value = "")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<String>,
@@ -310,7 +312,7 @@ impl Settings {
                 let port = if bind.port() == 0 {
                     0
                 } else {
-                    bind.port().wrapping_add(1)
+                    bind.port().wrapping_add(RELAY_PORT_AFTER)
                 };
                 Ok(Some(SocketAddr::new(bind.ip(), port)))
             }

@@ -69,7 +69,10 @@ fn told(cli: &Cli) -> Telemetry {
         colour: false,
         filter: flags
             .log
-            .unwrap_or_else(|| format!("warn,block_chain_worker={level}")),
+            // The relay's transport calls its own end an error, whether or not there is a relay.
+            .unwrap_or_else(|| {
+                format!("warn,iroh::socket::transports::relay=off,block_chain_worker={level}")
+            }),
         otlp: flags.otlp,
     }
 }

@@ -28,7 +28,8 @@ const FOLDERS: [&str; 2] = ["wallets", "imports"];
 /// What a backup would hold: another one is made only where this has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    chains: Vec<(String, BlockHash, u64, u64, Vec<u64>)>,
+    /// Name, head, blocks committed and final, the first and the last that waits.
+    chains: Vec<(String, BlockHash, u64, u64, Option<(u64, u64)>)>,
     files: [u8; 32],
 }
 
@@ -42,11 +43,7 @@ impl Mark {
         for (name, store) in chains {
             let store = store.snapshot();
             let size = |checkpoint: Option<StoredCheckpoint>| checkpoint.map_or(0, |c| c.size);
-            let waiting = store
-                .mempool()?
-                .into_iter()
-                .map(|(sequence, _)| sequence)
-                .collect();
+            let waiting = store.waiting_ends()?;
             let (committed, finalised) = (size(store.committed()), size(store.final_checkpoint()));
             marks.push((name.clone(), store.head().1, committed, finalised, waiting));
         }

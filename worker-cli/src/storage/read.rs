@@ -349,6 +349,28 @@ impl Store {
             .collect()
     }
 
+    /// The numbers of the first and the last transaction that wait; what waits in between changes with these or with the head.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn waiting_ends(&self) -> Result<Option<(u64, u64)>, StorageError> {
+        let mut waiting = self.range(&self.inner.keyspaces.mempool, &[], &[u8::MAX; 9]);
+        let number = |guard: fjall::Guard| {
+            let key = guard
+                .key()
+                .map_err(|error| db_error("read", &self.inner.dir, &error))?;
+            let number = <[u8; 8]>::try_from(key.as_ref());
+            number
+                .map(u64::from_be_bytes)
+                .or(Err(StorageError::damaged("a number in the mempool")))
+        };
+        let Some(first) = waiting.next().map(number).transpose()? else {
+            return Ok(None);
+        };
+        let last = waiting.next_back().map(number).transpose()?;
+        Ok(Some((first, last.unwrap_or(first))))
+    }
+
     /// The smallest final checkpoint that covers `size` blocks; else the smallest committed one.
     ///
     /// # Errors

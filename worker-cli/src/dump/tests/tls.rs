@@ -145,3 +145,31 @@ async fn prefer_and_sockets_do_without_tls() {
         assert_eq!(ended.is_ok(), succeeds, "{url}: {ended:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_has_expired_is_refused_and_that_is_said() {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("authority.pem");
+    std::fs::write(&root, authority.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 2, 1);
+    let server = params.signed_by(&key, &authority).unwrap();
+    let database = cluster(
+        "hostssl all all 127.0.0.1/32 scram-sha-256",
+        &[server.pem(), key.serialize_pem()],
+    );
+    let control = DumpControl::new(Chain::new("main").node());
+    let (port, root) = (database.port, root.display());
+    let url = |mode: &str| {
+        format!("postgresql://ledger:secret-word@localhost:{port}/postgres?sslmode={mode}&sslrootcert={root}")
+    };
+    for mode in ["verify-ca", "verify-full"] {
+        let refused = once(&control, &url(mode)).await.unwrap_err().to_string();
+        assert!(refused.contains("expired"), "{mode}: {refused}");
+    }
+}
