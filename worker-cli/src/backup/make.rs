@@ -28,9 +28,18 @@ const FOLDERS: [&str; 2] = ["wallets", "imports"];
 /// What a backup would hold: another one is made only where this has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// Name, head, blocks committed and final, the first and the last that waits.
-    chains: Vec<(String, BlockHash, u64, u64, Option<(u64, u64)>)>,
+    chains: Vec<ChainMark>,
     files: [u8; 32],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ChainMark {
+    name: String,
+    head: BlockHash,
+    committed: u64,
+    finalised: u64,
+    /// The first and the last that wait.
+    waiting: Option<(u64, u64)>,
 }
 
 impl Mark {
@@ -43,9 +52,13 @@ impl Mark {
         for (name, store) in chains {
             let store = store.snapshot();
             let size = |checkpoint: Option<StoredCheckpoint>| checkpoint.map_or(0, |c| c.size);
-            let waiting = store.waiting_ends()?;
-            let (committed, finalised) = (size(store.committed()), size(store.final_checkpoint()));
-            marks.push((name.clone(), store.head().1, committed, finalised, waiting));
+            marks.push(ChainMark {
+                name: name.clone(),
+                head: store.head().1,
+                committed: size(store.committed()),
+                finalised: size(store.final_checkpoint()),
+                waiting: store.waiting_ends()?,
+            });
         }
         let files = to_vec(&files(data_dir, home)?).unwrap_or_default();
         Ok(Self {
