@@ -13,7 +13,7 @@ mod writer;
 
 pub use kept::{Kept, list, prune};
 pub use reader::{BackupReader, open_checked};
-pub use schedule::{LEAST_INTERVAL, Schedule, interval};
+pub use schedule::{FOLDER, LEAST_INTERVAL, Plan, Schedule, checked_interval, interval};
 pub use writer::{BackupWriter, Written};
 
 use std::io;

@@ -1,6 +1,12 @@
 //! When the next one is due.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The folder of a data directory where backups go that are told nothing else.
+pub const FOLDER: &str = "backups";
+/// How many automatic backups are kept where nothing else is told.
+const KEPT: usize = 10;
 
 /// The shortest time between two automatic backups.
 pub const LEAST_INTERVAL: Duration = Duration::from_secs(30);
@@ -36,6 +42,48 @@ pub fn interval(text: &str) -> Result<Duration, String> {
         return Err(format!("{text} is more than 366d, the longest"));
     }
     Ok(interval)
+}
+
+/// A time between two backups, as it was told, where it is one: for a command line.
+///
+/// # Errors
+/// As [`interval`].
+pub fn checked_interval(text: &str) -> Result<String, String> {
+    interval(text).map(|_| text.to_owned())
+}
+
+/// Backups that a program makes by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The time between two.
+    pub every: Duration,
+    /// Their folder.
+    pub folder: PathBuf,
+    /// How many are kept.
+    pub keep: usize,
+}
+
+impl Plan {
+    /// What a program was told; `None` where it was not told to make any.
+    ///
+    /// # Errors
+    /// Where the time is none.
+    pub fn of(
+        every: Option<&str>,
+        (folder, keep): (Option<&Path>, Option<u32>),
+        data_dir: &Path,
+    ) -> Result<Option<Self>, String> {
+        let Some(every) = every else {
+            return Ok(None);
+        };
+        let every = interval(every).map_err(|reason| format!("backup_every: {reason}"))?;
+        let keep = keep.and_then(|keep| usize::try_from(keep).ok());
+        Ok(Some(Self {
+            every,
+            folder: folder.map_or_else(|| data_dir.join(FOLDER), Path::to_owned),
+            keep: keep.unwrap_or(KEPT),
+        }))
+    }
 }
 
 /// When automatic backups are due: only when something has changed since the last one, whose state it keeps.

@@ -19,10 +19,6 @@ use zeroize::Zeroizing;
 pub const WHAT: &str = "coordinator";
 /// How the name begins of what a restore has put aside.
 pub const REPLACED: &str = "replaced";
-/// The folder of the data directory where backups go that are told nothing else.
-pub const FOLDER: &str = "backups";
-/// How many automatic backups are kept where nothing else is told.
-pub const KEPT: usize = 10;
 /// The format that this program writes.
 const FORMAT: u32 = 1;
 /// Checkpoints that are verified at a time.

@@ -16,7 +16,7 @@ pub mod store;
 use crate::backup::CoordinatorBackupError;
 use actix_web::dev::ServerHandle;
 use actix_web::{HttpServer, web};
-use block_chain_backup::{Schedule, interval};
+use block_chain_backup::{Plan, Schedule};
 use block_chain_web::session::Sessions;
 use block_chain_web::slow;
 use block_chain_web::tls::{Certificate, Source, TlsError};
@@ -26,7 +26,7 @@ use settings::Settings;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{Store, StoreError};
@@ -163,7 +163,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let dir = settings.data_dir();
     make_private_dir(&dir)?;
     let lock = lock(&settings)?;
-    let backups = automatic_backups(&settings)?;
+    let told = (settings.backup_to.as_deref(), settings.backup_keep);
+    let backups = Plan::of(settings.backup_every.as_deref(), told, &dir).map_err(StartError::Flag)?;
     let opening = settings.clone();
     let opened = web::block(move || open(&opening)).await;
     let service = opened.map_err(|error| StartError::File {
@@ -304,34 +305,9 @@ fn lock(settings: &Settings) -> Result<Option<std::fs::File>, StartError> {
     }
 }
 
-/// Backups that a server makes by itself.
-struct AutomaticBackups {
-    every: Duration,
-    folder: PathBuf,
-    keep: usize,
-}
-
-fn automatic_backups(settings: &Settings) -> Result<Option<AutomaticBackups>, StartError> {
-    let Some(every) = &settings.backup_every else {
-        return Ok(None);
-    };
-    let every = interval(every).map_err(|reason| StartError::Flag(format!("backup_every: {reason}")))?;
-    let folder = settings.backup_to.clone();
-    let keep = settings.backup_keep.and_then(|keep| usize::try_from(keep).ok());
-    Ok(Some(AutomaticBackups {
-        every,
-        folder: folder.unwrap_or_else(|| settings.data_dir().join(backup::FOLDER)),
-        keep: keep.unwrap_or(backup::KEPT),
-    }))
-}
-
 /// Makes backups for as long as the server runs, each time something has changed. It reads through a connection of its own:
 /// nobody waits for it.
-async fn keep_backing_up(
-    settings: Settings,
-    plan: AutomaticBackups,
-    mut stopping: tokio::sync::watch::Receiver<bool>,
-) {
+async fn keep_backing_up(settings: Settings, plan: Plan, mut stopping: tokio::sync::watch::Receiver<bool>) {
     let plan = Arc::new(plan);
     let mut schedule = Schedule::new(plan.every);
     loop {

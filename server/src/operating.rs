@@ -1,12 +1,12 @@
 //! What an operator does with the coordinator's database: `block-chain-server recover`, `grant`, `backup`, `backups` and
 //! `restore`.
 
-use crate::backup::{self, FOLDER, WHAT};
+use crate::backup::{self, WHAT};
 use crate::service::{Join, Plan, Service};
 use crate::settings::{Grant, Recover, Settings};
 use crate::store::Store;
 use crate::{SQLITE_FILE, StartError, lock, make_private_dir, open_store, routes};
-use block_chain_backup::open_checked;
+use block_chain_backup::{FOLDER, open_checked};
 use block_chain_web::time::utc;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,6 @@
 //! What the server is told: flags, over `BLOCK_CHAIN_*` variables, over a TOML file.
 
+use block_chain_backup::checked_interval;
 use block_chain_common::chain_spec::{ChainSpec, ProofSpec};
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Amount;
@@ -92,7 +93,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_url: Option<String>,
     /// Make a backup so often, where something has changed: 30s at the least, as 15m, 12h or 1d
-    #[arg(long, value_name = "TIME", value_parser = backup_interval)]
+    #[arg(long, value_name = "TIME", value_parser = checked_interval)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_every: Option<String>,
     /// The folder of these backups [default: backups in the data directory; better on another disk]
@@ -180,11 +181,6 @@ fn relay_url(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err("it is no http(s)://HOST:PORT".to_owned()),
     }
-}
-
-/// As it was told, where it is one.
-fn backup_interval(text: &str) -> Result<String, String> {
-    block_chain_backup::interval(text).map(|_| text.to_owned())
 }
 
 /// What to give to whom.

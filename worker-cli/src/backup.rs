@@ -19,10 +19,6 @@ use std::path::{Path, PathBuf};
 
 /// How the names of a worker's backups begin.
 pub const WHAT: &str = "worker";
-/// The folder of the data directory where backups go that are told nothing else.
-pub const FOLDER: &str = "backups";
-/// How many automatic backups are kept where nothing else is told.
-pub const KEPT: usize = 10;
 /// The format that this program writes.
 const FORMAT: u8 = 1;
 

@@ -25,11 +25,12 @@ use crate::client::{ClientError, NodeClient, servers};
 use crate::coordinator::CoordinatorError;
 use crate::dump::DatabaseUrl;
 use crate::identity::{NodeFlags, WorkerFile};
-use crate::node::{AutomaticBackups, NodeSettings};
+use crate::node::NodeSettings;
 use crate::output::{self, Format};
 use crate::storage::{StorageError, system_hint};
 use crate::wallet::{WalletError, Wallets};
 use anyhow::Context as _;
+use block_chain_backup::Plan;
 use block_chain_common::hash::TxId;
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Amount;
@@ -353,6 +354,8 @@ async fn run_node(
     } else {
         Ipv4Addr::UNSPECIFIED.into()
     };
+    let told = (listen.backup_to.as_deref(), listen.backup_keep);
+    let backups = Plan::of(listen.backup_every.as_deref(), told, &dir).map_err(anyhow::Error::msg)?;
     let settings = NodeSettings {
         servers: global.server.clone(),
         api: ApiSettings::of(&listen, &dir),
@@ -361,7 +364,7 @@ async fn run_node(
             listen.p2p_port.unwrap_or_default(),
         ),
         database,
-        backups: AutomaticBackups::of(&listen, &dir)?,
+        backups,
         data_dir: dir,
     };
     crate::node::run(settings).await?;

@@ -3,6 +3,7 @@
 //! Every file is written whole to a temporary name with mode 0600, synced, and renamed, so that it is the old one or the
 //! new one after a crash, and never readable by others even for a moment.
 
+use block_chain_backup::checked_interval;
 use block_chain_common::chain_spec::{ChainSpec, CheckedSpec};
 use block_chain_common::codec::{decode, encode};
 use block_chain_common::coordinator_api::Registration;
@@ -118,7 +119,7 @@ pub struct NodeFlags {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub legacy_routes: bool,
     /// Make a backup so often, where something has changed: 30s at the least, as 15m, 12h or 1d
-    #[arg(long, value_name = "TIME", value_parser = backup_interval, env = "BLOCK_CHAIN_BACKUP_EVERY")]
+    #[arg(long, value_name = "TIME", value_parser = checked_interval, env = "BLOCK_CHAIN_BACKUP_EVERY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_every: Option<String>,
     /// The folder of these backups [default: backups in the data directory; better on another disk]
@@ -148,11 +149,6 @@ fn log_filter(text: &str) -> Result<String, String> {
     let checked = block_chain_telemetry::check_filter(text).map_err(|error| error.to_string())?;
     drop(checked);
     Ok(text.to_owned())
-}
-
-/// As it was told, where it is one.
-fn backup_interval(text: &str) -> Result<String, String> {
-    block_chain_backup::interval(text).map(|_| text.to_owned())
 }
 
 impl NodeFlags {

@@ -33,7 +33,7 @@ mod seen;
 
 pub use chains::{Chains, OpenChain};
 pub use handle::{NodeEvent, NodeHandle, RequestError};
-pub use manage::{AutomaticBackups, ChainsError, Manager};
+pub use manage::{ChainsError, Manager};
 pub use run::{NodeSettings, run};
 pub(crate) use seen::SeenBlock;
 

@@ -25,6 +25,7 @@ mod journal;
 mod read;
 mod rebuild;
 mod repair;
+mod replay;
 mod scratch;
 mod seed;
 #[cfg(test)]

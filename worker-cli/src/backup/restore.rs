@@ -5,10 +5,10 @@
 //! aside, and what was made gets its place. Nothing is deleted.
 
 use super::make::is_file_name;
-use super::{FOLDER, Manifest, Part, WorkerBackupError, manifest, read_manifest};
+use super::{Manifest, Part, WorkerBackupError, manifest, read_manifest};
 use crate::identity::{ChainFile, WorkerFile, chain_dir, load_key, make_private_dir, write_private};
 use crate::storage::{ChainEnd, StoreBuilder, lock};
-use block_chain_backup::{BackupReader, open_checked};
+use block_chain_backup::{BackupReader, FOLDER, open_checked};
 use block_chain_common::chain_spec::CheckedSpec;
 use borsh::BorshDeserialize as _;
 use std::collections::BTreeSet;

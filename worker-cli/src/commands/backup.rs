@@ -4,13 +4,13 @@ use super::Refusal;
 use crate::api::types::{
     BackupChain, BackupFile, BackupList, BackupMade, NewBackup, NewSnapshot, SnapshotMade,
 };
-use crate::backup::{self, FOLDER, Restored, WHAT};
+use crate::backup::{self, Restored, WHAT};
 use crate::cli::Global;
 use crate::client::{NodeClient, has_ended, running_api};
 use crate::node::now;
 use crate::output::{self, Format, facts};
 use anyhow::Context as _;
-use block_chain_backup::{Kept, open_checked};
+use block_chain_backup::{FOLDER, Kept, open_checked};
 use block_chain_common::quantity::Timestamp;
 use serde_json::json;
 use std::num::NonZeroUsize;

@@ -4,7 +4,6 @@ mod backups;
 mod error;
 mod forks;
 
-pub use backups::AutomaticBackups;
 pub use error::ChainsError;
 
 use super::chain::{Common, Replica};

@@ -3,7 +3,7 @@
 use super::chain::{Common, Replica};
 use super::chains::{Chains, OpenChain};
 use super::liveness::DiskWatch;
-use super::manage::{AutomaticBackups, Manager};
+use super::manage::Manager;
 use super::pulse::{News, Pulse};
 use crate::api::types::{ForkPoint, NewChain};
 use crate::api::{ApiServer, ApiSettings};
@@ -13,6 +13,7 @@ use crate::identity::{WorkerFile, load_key, read_private};
 use crate::net::Port;
 use crate::spec_file::SpecFile;
 use anyhow::{Context as _, anyhow};
+use block_chain_backup::Plan;
 use block_chain_common::coordinator_api::ForkWish;
 use block_chain_common::keys::SecretKey;
 use std::collections::BTreeSet;
@@ -47,7 +48,7 @@ pub struct NodeSettings {
     /// The home chain is copied to it from the start, in place of a database that was named to a node that runs.
     pub database: Option<DatabaseUrl>,
     /// Backups that it makes by itself.
-    pub backups: Option<AutomaticBackups>,
+    pub backups: Option<Plan>,
 }
 
 /// Who this node is.

@@ -3,9 +3,10 @@
 //! Candidates beside the chain are left out: they are nobody's record, and peers have them.
 
 use super::read::{COMMITTED, FINAL, checkpoint_key};
+use super::replay::execute;
 use super::{ForkBuilder, Inherited, StorageError, Store, StoredCheckpoint, db_error, decode, is_value_of};
 use crate::machine::{ChainRead as _, Write};
-use block_chain_common::block::{Block, ChainTip, CheckedBlock, connect_block};
+use block_chain_common::block::{Block, ChainTip};
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::hash::{BlockHash, Digest};
@@ -79,7 +80,7 @@ impl Store {
         let mut checkpoints = [COMMITTED, FINAL].map(|kind| store.checkpoints(kind).peekable());
         for at in (0..=height.get()).map(Height::new) {
             if at > Height::ZERO {
-                put(ChainPart::Block(store.whole_block(at)?))?;
+                put(ChainPart::Block(store.block_part(at)?))?;
             }
             let kinds = [
                 ChainPart::Committed as fn(StoredCheckpoint) -> ChainPart,
@@ -135,24 +136,101 @@ impl Store {
         })
     }
 
+    /// A block of the chain, as a part holds it.
+    pub(super) fn block_part(&self, height: Height) -> Result<Block, StorageError> {
+        self.whole_block(height)
+            .map_err(|reason| StorageError::damaged(format!("block {height} cannot be read whole: {reason}")))
+    }
+
     fn unread(&self, error: &fjall::Error) -> StorageError {
         db_error("read", &self.inner.dir, error)
     }
 }
 
-/// A store that is being made of parts. Nothing of it counts before [`Self::finish`].
-pub struct StoreBuilder<'a> {
+/// A store that begins with what it has inherited, where it is a fork's, and then grows.
+pub(super) struct Beginning<'a, G> {
     dir: PathBuf,
     spec: &'a CheckedSpec,
-    coordinator: PublicKey,
-    stage: Stage,
+    /// Opens what has its first block.
+    open: Open<G>,
+    stage: Stage<G>,
 }
 
-enum Stage {
-    /// Of a fork, whose store begins with what it has inherited.
+type Open<G> = fn(&Path, &CheckedSpec) -> Result<G, StorageError>;
+
+enum Stage<G> {
     Inheriting(ForkBuilder),
-    Growing(Box<Growing>),
-    Ended(ChainEnd),
+    Growing(Box<G>),
+    /// It could not begin.
+    Failed,
+}
+
+impl<'a, G> Beginning<'a, G> {
+    pub(super) fn create(dir: &Path, spec: &'a CheckedSpec, open: Open<G>) -> Result<Self, ArchiveError> {
+        let stage = if spec.genesis_state().is_none() {
+            Stage::Inheriting(ForkBuilder::open(dir)?)
+        } else {
+            Stage::Growing(Box::new(open(dir, spec)?))
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            spec,
+            open,
+            stage,
+        })
+    }
+
+    /// Takes an entry that a fork has inherited, and, of a record, what has set it.
+    pub(super) fn inherit(
+        &mut self,
+        key: &StateKey,
+        value: &StateValue,
+        origin: Option<&Inherited>,
+    ) -> Result<(), ArchiveError> {
+        let Stage::Inheriting(builder) = &mut self.stage else {
+            return Err(unsound("something inherited stands where nothing is"));
+        };
+        if let (StateValue::Record(record), Some(found)) = (value, origin)
+            && !is_value_of(found, key, &record.value_digest)
+        {
+            return Err(unsound(format!(
+                "an inherited record is not what transaction {} has set",
+                found.transaction.id()
+            )));
+        }
+        Ok(builder.take(key, value, origin)?)
+    }
+
+    /// What grows: it begins with the first part that is not inherited.
+    pub(super) fn growing(&mut self) -> Result<&mut G, ArchiveError> {
+        if let Stage::Inheriting(_) = self.stage
+            && let Stage::Inheriting(builder) = std::mem::replace(&mut self.stage, Stage::Failed)
+        {
+            let finished = builder.finish(self.spec);
+            finished.map_err(|error| unsound(error.to_string()))?;
+            self.stage = Stage::Growing(Box::new((self.open)(&self.dir, self.spec)?));
+        }
+        match &mut self.stage {
+            Stage::Growing(growing) => Ok(growing),
+            _ => Err(unsound("there is nothing that it could be added to")),
+        }
+    }
+
+    pub(super) fn into_growing(mut self) -> Result<G, ArchiveError> {
+        self.growing()?;
+        match self.stage {
+            Stage::Growing(growing) => Ok(*growing),
+            _ => Err(unsound("there is nothing in it")),
+        }
+    }
+}
+
+/// A store that is being made of parts. Nothing of it counts before [`Self::finish`].
+pub struct StoreBuilder<'a> {
+    spec: &'a CheckedSpec,
+    coordinator: PublicKey,
+    store: Beginning<'a, Growing>,
+    end: Option<ChainEnd>,
 }
 
 struct Growing {
@@ -168,16 +246,11 @@ impl<'a> StoreBuilder<'a> {
     /// # Errors
     /// Where the system refuses.
     pub fn create(dir: &Path, spec: &'a CheckedSpec, coordinator: PublicKey) -> Result<Self, ArchiveError> {
-        let stage = if spec.genesis_state().is_none() {
-            Stage::Inheriting(ForkBuilder::open(dir)?)
-        } else {
-            Stage::Growing(Box::new(Growing::of(dir, spec)?))
-        };
         Ok(Self {
-            dir: dir.to_owned(),
             spec,
             coordinator,
-            stage,
+            store: Beginning::create(dir, spec, Growing::of)?,
+            end: None,
         })
     }
 
@@ -186,39 +259,31 @@ impl<'a> StoreBuilder<'a> {
     /// # Errors
     /// Where it breaks a rule, or the system refuses.
     pub fn take(&mut self, part: ChainPart) -> Result<bool, ArchiveError> {
+        if self.end.is_some() {
+            return Err(unsound("something stands after the end of the chain"));
+        }
         if let ChainPart::Inherited(key, value, origin) = part {
-            let Stage::Inheriting(builder) = &mut self.stage else {
-                return Err(unsound("something inherited stands where nothing is"));
-            };
-            if let (StateValue::Record(record), Some(found)) = (&value, &origin)
-                && !is_value_of(found, &key, &record.value_digest)
-            {
-                return Err(unsound(format!(
-                    "an inherited record is not what transaction {} has set",
-                    found.transaction.id()
-                )));
-            }
-            builder.take(&key, &value, origin.as_ref())?;
+            self.store.inherit(&key, &value, origin.as_ref())?;
             return Ok(false);
         }
-        let growing = self.growing()?;
+        let growing = self.store.growing()?;
         match part {
-            ChainPart::Block(block) => growing.0.connect(block, growing.1)?,
+            ChainPart::Block(block) => growing.connect(block, self.spec)?,
             ChainPart::Committed(checkpoint) => {
-                growing.0.check(&checkpoint, growing.1, &growing.2)?;
+                growing.check(&checkpoint, self.spec, &self.coordinator)?;
                 let StoredCheckpoint { size, note } = checkpoint;
-                growing.0.store.apply(&[Write::Committed { size, note }])?;
+                growing.store.apply(&[Write::Committed { size, note }])?;
             }
             ChainPart::Final(checkpoint) => {
-                growing.0.check(&checkpoint, growing.1, &growing.2)?;
+                growing.check(&checkpoint, self.spec, &self.coordinator)?;
                 let StoredCheckpoint { size, note } = checkpoint;
-                growing.0.store.apply(&[Write::Final { size, note }])?;
+                growing.store.apply(&[Write::Final { size, note }])?;
             }
-            ChainPart::Waiting(transaction) => growing.0.wait(transaction, growing.1)?,
-            ChainPart::Kept(name, value) => growing.0.store.put_meta(&name, &value)?,
+            ChainPart::Waiting(transaction) => growing.wait(transaction, self.spec)?,
+            ChainPart::Kept(name, value) => growing.store.put_meta(&name, &value)?,
             ChainPart::End(end) => {
-                growing.0.end(&end)?;
-                self.stage = Stage::Ended(end);
+                growing.end(&end)?;
+                self.end = Some(end);
                 return Ok(true);
             }
             ChainPart::Inherited(..) | ChainPart::State(_) => {
@@ -233,30 +298,7 @@ impl<'a> StoreBuilder<'a> {
     /// # Errors
     /// Where the last part is missing.
     pub fn finish(self) -> Result<ChainEnd, ArchiveError> {
-        match self.stage {
-            Stage::Ended(end) => Ok(end),
-            _ => Err(unsound("the end of the chain is missing")),
-        }
-    }
-
-    fn growing(&mut self) -> Result<(&mut Growing, &'a CheckedSpec, PublicKey), ArchiveError> {
-        if let Stage::Inheriting(_) = self.stage {
-            let placeholder = Stage::Ended(ChainEnd {
-                height: Height::ZERO,
-                hash: self.spec.genesis().header.hash(),
-                state: self.spec.genesis().header.state_digest,
-                term: Term::default(),
-            });
-            if let Stage::Inheriting(builder) = std::mem::replace(&mut self.stage, placeholder) {
-                let finished = builder.finish(self.spec);
-                finished.map_err(|error| unsound(error.to_string()))?;
-            }
-            self.stage = Stage::Growing(Box::new(Growing::of(&self.dir, self.spec)?));
-        }
-        match &mut self.stage {
-            Stage::Growing(growing) => Ok((growing, self.spec, self.coordinator)),
-            _ => Err(unsound("something stands after the end of the chain")),
-        }
+        self.end.ok_or_else(|| unsound("the end of the chain is missing"))
     }
 }
 
@@ -275,11 +317,7 @@ impl Growing {
         let height = self.tip.height.next();
         let wrong =
             |reason: String| unsound(format!("block {height} of chain {}: {reason}", spec.spec().name));
-        // It was on time when it came.
-        let now = block.header.timestamp;
-        let checked = CheckedBlock::check(block, spec.id()).map_err(|error| wrong(error.to_string()))?;
-        let connected = connect_block(checked, &self.tip, spec, (&self.store, &self.state), now);
-        let connected = connected.map_err(|error| wrong(error.to_string()))?;
+        let connected = execute(block, (&self.tip, spec), (&self.store, &self.state)).map_err(wrong)?;
         self.tip = connected.tip().clone();
         self.state = connected.delta().hash_after().clone();
         self.store.apply(&[Write::Connect(Box::new(connected))])?;

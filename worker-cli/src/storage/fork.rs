@@ -5,15 +5,15 @@
 
 use super::read::{inherited_state, inherited_transaction};
 use super::rebuild::{remove, rename};
+use super::replay::execute;
 use super::write::{bytes, create};
 use super::{
     Database, Head, Keyspaces, ScratchState, StorageError, Store, db_error, decode, io_error, open_database,
     open_keyspaces,
 };
-use crate::machine::{ChainRead as _, Place};
-use block_chain_common::block::{Block, ChainTip, CheckedBlock, connect_block};
+use crate::machine::Place;
+use block_chain_common::block::ChainTip;
 use block_chain_common::chain_spec::{ChainSpec, CheckedSpec};
-use block_chain_common::codec::BoundedVec;
 use block_chain_common::fork::{ForkError, Inheritance, check_inherited};
 use block_chain_common::hash::{ChainId, Digest, sha256};
 use block_chain_common::quantity::{Height, Timestamp};
@@ -266,37 +266,14 @@ fn state_at(
     let mut tip = ChainTip::genesis(spec);
     while tip.height < height {
         let next = tip.height.next();
-        let connected = execute((parent, spec), &state, (&tip, &hash));
-        let (after, changed) = connected.map_err(|reason| ForkFailure::Unsound { height: next, reason })?;
-        (tip, hash) = (after, changed);
+        let unsound = |reason| ForkFailure::Unsound { height: next, reason };
+        let block = parent.whole_block(next).map_err(unsound)?;
+        let connected = execute(block, (&tip, spec), (&state, &hash)).map_err(unsound)?;
+        let applied = state.apply(connected.delta());
+        applied.map_err(|error| unsound(error.to_string()))?;
+        (tip, hash) = (connected.tip().clone(), connected.delta().hash_after().clone());
     }
     Ok(state)
-}
-
-fn execute(
-    (parent, spec): (&Store, &CheckedSpec),
-    state: &ScratchState,
-    (tip, hash): (&ChainTip, &LatticeHash),
-) -> Result<(ChainTip, LatticeHash), String> {
-    let text = |error: StorageError| error.to_string();
-    let height = tip.height.next();
-    let (block, header) = parent
-        .header_at(height)
-        .map_err(text)?
-        .ok_or("its header is missing")?;
-    let transactions = parent
-        .transactions(&block)
-        .map_err(text)?
-        .ok_or("its transactions are missing")?;
-    let transactions = BoundedVec::new(transactions).map_err(|error| error.to_string())?;
-    let block = Block { header, transactions };
-    let checked = CheckedBlock::check(block, spec.id()).map_err(|error| error.to_string())?;
-    // It was on time when it came.
-    let now = Timestamp::new(u64::MAX);
-    let connected =
-        connect_block(checked, tip, spec, (state, hash), now).map_err(|error| error.to_string())?;
-    state.apply(connected.delta()).map_err(text)?;
-    Ok((connected.tip().clone(), connected.delta().hash_after().clone()))
 }
 
 /// The transaction that set a record of the parent.

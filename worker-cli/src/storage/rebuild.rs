@@ -9,11 +9,11 @@
 use super::error::{db_error, io_error};
 use super::fork::ForkBuilder;
 use super::read::{COMMITTED, FINAL, checkpoint_key};
+use super::replay::execute;
 use super::{StorageError, Store, StoredCheckpoint, decode};
 use crate::machine::{ChainRead as _, Write};
-use block_chain_common::block::{Block, ChainTip, CheckedBlock, connect_block};
+use block_chain_common::block::ChainTip;
 use block_chain_common::chain_spec::CheckedSpec;
-use block_chain_common::codec::BoundedVec;
 use block_chain_common::quantity::Height;
 use block_chain_common::state::LatticeHash;
 use std::fs;
@@ -201,24 +201,10 @@ fn connect(
     spec: &CheckedSpec,
     (height, tip, state_hash): (Height, &ChainTip, &LatticeHash),
 ) -> Result<(ChainTip, LatticeHash), String> {
-    let text = |error: StorageError| error.to_string();
-    let (_, header) = old
-        .header_at(height)
-        .map_err(text)?
-        .ok_or("its header is missing")?;
-    let hash = header.hash();
-    let transactions = old
-        .transactions(&hash)
-        .map_err(text)?
-        .ok_or("its transactions are missing")?;
-    let now = header.timestamp;
-    let transactions = BoundedVec::new(transactions).map_err(|error| error.to_string())?;
-    let block = Block { header, transactions };
-    let checked = CheckedBlock::check(block, spec.id()).map_err(|error| error.to_string())?;
-    let connected =
-        connect_block(checked, tip, spec, (new, state_hash), now).map_err(|error| error.to_string())?;
+    let connected = execute(old.whole_block(height)?, (tip, spec), (new, state_hash))?;
     let next = (connected.tip().clone(), connected.delta().hash_after().clone());
-    new.apply(&[Write::Connect(Box::new(connected))]).map_err(text)?;
+    new.apply(&[Write::Connect(Box::new(connected))])
+        .map_err(|error| error.to_string())?;
     Ok(next)
 }
 

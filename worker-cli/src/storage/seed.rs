@@ -7,16 +7,14 @@
 //! to execute them. `check_consistency` does that at any time.
 
 use super::accounts::{account_key, concerned};
-use super::archive::{ArchiveError, ChainPart, unsound};
-use super::fork::ForkBuilder;
+use super::archive::{ArchiveError, Beginning, ChainPart, unsound};
 use super::write::{bytes, history_name, put_body, put_index};
-use super::{Head, StorageError, Store, StoredCheckpoint, db_error, is_value_of, read};
+use super::{Head, StorageError, Store, StoredCheckpoint, db_error, read};
 use crate::machine::{ChainRead as _, Place, StoredHeader, Write};
 use block_chain_common::block::{Block, ChainTip, CheckedBlock};
 use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::CheckedSpec;
 use block_chain_common::checkpoint::{Checkpoint, is_final};
-use block_chain_common::codec::BoundedVec;
 use block_chain_common::quantity::Height;
 use block_chain_common::state::{LatticeHash, StateKey, StateValue};
 use block_chain_common::transaction::{CheckedTransaction, Payload};
@@ -52,7 +50,7 @@ impl Store {
         store.archive_inherited(&mut put)?;
         let last = Height::new(checkpoint.size).previous();
         for height in (1..=last.get()).map(Height::new) {
-            put(ChainPart::Block(store.whole_block(height)?))?;
+            put(ChainPart::Block(store.block_part(height)?))?;
         }
         put(ChainPart::Final(checkpoint.clone()))?;
         let mut entries = Vec::new();
@@ -95,14 +93,7 @@ impl Store {
 pub struct Seeder<'a> {
     dir: PathBuf,
     keys: (&'a CheckedSpec, &'a ChainKeys),
-    stage: Stage,
-}
-
-enum Stage {
-    Inheriting(ForkBuilder),
-    Growing(Box<Growing>),
-    /// Between two stages.
-    Over,
+    store: Beginning<'a, Growing>,
 }
 
 struct Growing {
@@ -119,15 +110,10 @@ impl<'a> Seeder<'a> {
     /// # Errors
     /// Where the system refuses.
     pub fn create(dir: &Path, spec: &'a CheckedSpec, keys: &'a ChainKeys) -> Result<Self, ArchiveError> {
-        let stage = if spec.genesis_state().is_none() {
-            Stage::Inheriting(ForkBuilder::open(dir)?)
-        } else {
-            Stage::Growing(Box::new(Growing::open(dir, spec)?))
-        };
         Ok(Self {
             dir: dir.to_owned(),
             keys: (spec, keys),
-            stage,
+            store: Beginning::create(dir, spec, Growing::open)?,
         })
     }
 
@@ -136,22 +122,11 @@ impl<'a> Seeder<'a> {
     /// # Errors
     /// Where it does not fit, or the system refuses.
     pub fn take(&mut self, part: ChainPart) -> Result<(), ArchiveError> {
-        match (part, &mut self.stage) {
-            (ChainPart::Inherited(key, value, origin), Stage::Inheriting(builder)) => {
-                if let (StateValue::Record(record), Some(found)) = (&value, &origin)
-                    && !is_value_of(found, &key, &record.value_digest)
-                {
-                    return Err(unsound("an inherited record is not what its transaction has set"));
-                }
-                Ok(builder.take(&key, &value, origin.as_ref())?)
-            }
-            (part, Stage::Inheriting(_)) => {
-                self.begin()?;
-                self.take(part)
-            }
-            (ChainPart::Block(block), Stage::Growing(growing)) => growing.block(block, self.keys.0),
-            (ChainPart::Final(checkpoint), Stage::Growing(growing)) => growing.judge(checkpoint, self.keys),
-            (ChainPart::State(entries), Stage::Growing(growing)) => growing.entries(&entries),
+        match part {
+            ChainPart::Inherited(key, value, origin) => self.store.inherit(&key, &value, origin.as_ref()),
+            ChainPart::Block(block) => self.store.growing()?.block(block, self.keys.0),
+            ChainPart::Final(checkpoint) => self.store.growing()?.judge(checkpoint, self.keys),
+            ChainPart::State(entries) => self.store.growing()?.entries(&entries),
             _ => Err(unsound("a part stands where it cannot")),
         }
     }
@@ -160,23 +135,8 @@ impl<'a> Seeder<'a> {
     ///
     /// # Errors
     /// Where the state is not the one that the last header names, or the system refuses.
-    pub fn finish(mut self) -> Result<u64, ArchiveError> {
-        if let Stage::Inheriting(_) = self.stage {
-            self.begin()?;
-        }
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Growing(growing) => growing.finish(&self.dir, self.keys.0),
-            _ => Err(unsound("there is nothing in it")),
-        }
-    }
-
-    fn begin(&mut self) -> Result<(), ArchiveError> {
-        if let Stage::Inheriting(builder) = std::mem::replace(&mut self.stage, Stage::Over) {
-            let finished = builder.finish(self.keys.0);
-            finished.map_err(|error| unsound(error.to_string()))?;
-        }
-        self.stage = Stage::Growing(Box::new(Growing::open(&self.dir, self.keys.0)?));
-        Ok(())
+    pub fn finish(self) -> Result<u64, ArchiveError> {
+        self.store.into_growing()?.finish(&self.dir, self.keys.0)
     }
 }
 
@@ -345,16 +305,5 @@ impl Growing {
         store.sync()?;
         store.settle_and_wait()?;
         Ok(size)
-    }
-}
-
-impl Store {
-    /// A block of the chain, whole.
-    pub(super) fn whole_block(&self, height: Height) -> Result<Block, StorageError> {
-        let damaged = || StorageError::damaged(format!("block {height} cannot be read whole"));
-        let (hash, header) = self.header_at(height)?.ok_or_else(damaged)?;
-        let transactions = self.transactions(&hash)?.ok_or_else(damaged)?;
-        let transactions = BoundedVec::new(transactions).or(Err(damaged()))?;
-        Ok(Block { header, transactions })
     }
 }

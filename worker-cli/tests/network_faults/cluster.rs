@@ -100,25 +100,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// So many workers of one coordinator, in namespaces; nothing where the test runs elsewhere, with the rights it needs.
     pub(crate) fn start(workers: usize, test: &str) -> Option<Self> {
-        if !may(test) {
-            return None;
-        }
-        let (namespaces, devices): (Vec<_>, Vec<_>) = (0..=workers)
-            .map(|node| Namespace::new(u8::try_from(node + 1).unwrap()))
-            .unzip();
-        let switch = Some(Switch::start(devices));
-        let binds = vec!["10.77.0.1:18000".to_owned()];
-        Some(Self::with(
-            (Ground::Namespaces(namespaces), switch),
-            workers,
-            binds,
-            None,
-            false,
-        ))
+        Self::in_namespaces(workers, test, false)
     }
 
     /// So many workers in namespaces that reach their coordinator and not each other; it serves a relay.
     pub(crate) fn apart(workers: usize, test: &str) -> Option<Self> {
+        Self::in_namespaces(workers, test, true)
+    }
+
+    fn in_namespaces(workers: usize, test: &str, are_apart: bool) -> Option<Self> {
         if !may(test) {
             return None;
         }
@@ -126,11 +116,13 @@ impl Cluster {
             .map(|node| Namespace::new(u8::try_from(node + 1).unwrap()))
             .unzip();
         let switch = Switch::start(devices);
-        let all: Vec<usize> = (1..=workers).collect();
-        switch.cut(&all, &all);
+        if are_apart {
+            let all: Vec<usize> = (1..=workers).collect();
+            switch.cut(&all, &all);
+        }
         let binds = vec!["10.77.0.1:18000".to_owned()];
         let ground = (Ground::Namespaces(namespaces), Some(switch));
-        Some(Self::with(ground, workers, binds, None, true))
+        Some(Self::with(ground, workers, binds, None, are_apart))
     }
 
     /// So many workers of several coordinators over one database, without namespaces.

@@ -2,45 +2,13 @@
 
 use super::{ChainsError, Manager};
 use crate::api::types::{BackupMade, SnapshotMade};
-use crate::backup::{FOLDER, KEPT, Mark, WHAT, WorkerBackupError, make, make_snapshot, manifest};
-use crate::identity::NodeFlags;
+use crate::backup::{Mark, WHAT, WorkerBackupError, make, make_snapshot, manifest};
 use crate::node::{NodeHandle, now};
 use crate::storage::Store;
-use block_chain_backup::{Schedule, interval, prune};
-use std::path::{Path, PathBuf};
+use block_chain_backup::{FOLDER, Plan, Schedule, prune};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Backups that a node makes by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AutomaticBackups {
-    /// The time between two.
-    pub every: Duration,
-    /// Their folder.
-    pub folder: PathBuf,
-    /// How many are kept.
-    pub keep: usize,
-}
-
-impl AutomaticBackups {
-    /// What a node was told; `None` where it was not told to make any.
-    ///
-    /// # Errors
-    /// Where the time is none.
-    pub fn of(flags: &NodeFlags, data_dir: &Path) -> anyhow::Result<Option<Self>> {
-        let Some(every) = &flags.backup_every else {
-            return Ok(None);
-        };
-        let every = interval(every).map_err(|reason| anyhow::anyhow!("backup_every: {reason}"))?;
-        let folder = flags.backup_to.clone();
-        let keep = flags.backup_keep.and_then(|keep| usize::try_from(keep).ok());
-        Ok(Some(Self {
-            every,
-            folder: folder.unwrap_or_else(|| data_dir.join(FOLDER)),
-            keep: keep.unwrap_or(KEPT),
-        }))
-    }
-}
+use std::time::Instant;
 
 impl Manager {
     /// Makes a backup in a folder, that of the data directory where none is named; then removes the oldest there but for
@@ -96,7 +64,7 @@ impl Manager {
     }
 
     /// Makes backups for as long as the node runs, each time something has changed.
-    pub(in crate::node) async fn keep_backing_up(self: Arc<Self>, plan: AutomaticBackups) {
+    pub(in crate::node) async fn keep_backing_up(self: Arc<Self>, plan: Plan) {
         let mut schedule = Schedule::new(plan.every);
         loop {
             tokio::time::sleep(schedule.wait()).await;
