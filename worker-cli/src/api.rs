@@ -23,7 +23,8 @@ pub mod types;
 
 use crate::check::CheckState;
 use crate::dump::DumpControl;
-use crate::identity::{IdentityError, NodeFlags, write_private};
+use crate::flags::NodeFlags;
+use crate::identity::{IdentityError, write_private};
 use crate::node::{Chains, ChainsError, Manager, NodeHandle, RequestError};
 use crate::wallet::Wallets;
 use actix_web::dev::{Payload, ServerHandle};
@@ -125,6 +126,8 @@ pub(crate) struct Interface {
     manager: Option<Arc<Manager>>,
     metrics: metrics::Metrics,
     listeners: Arc<Semaphore>,
+    /// Long answers that may be begun, see `pieces`.
+    streams: Arc<Semaphore>,
     sessions: Sessions,
     /// Where the word is that signs in.
     cookie_file: PathBuf,
@@ -309,6 +312,7 @@ impl ApiServer {
             manager,
             metrics: metrics::Metrics::new()?,
             listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
+            streams: Arc::new(Semaphore::new(pieces::MAX_STREAMS)),
             sessions: Sessions::new(&cookie, address.port(), certificate.is_some()),
             limiter: Limiter::new(Limits::default()),
             is_open: open,

@@ -4,7 +4,7 @@ pub mod chains;
 pub mod settings;
 pub mod value;
 
-use crate::identity::NodeFlags;
+use crate::flags::{JoinFlags, NodeFlags};
 use chains::ChainCommand;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -64,15 +64,9 @@ pub struct Global {
 pub enum Command {
     /// Make this machine a worker: an id, a replica, and a node that keeps it current
     Register {
-        /// A name for people, of a-z, 0-9 and -
-        #[arg(long)]
-        name: Option<String>,
-        /// The network's join token
-        #[arg(long, env = "BLOCK_CHAIN_JOIN_TOKEN", hide_env_values = true)]
-        token: Option<String>,
-        /// The SHA-256 fingerprint of the coordinator's certificate
-        #[arg(long, value_name = "HEX")]
-        fingerprint: Option<String>,
+        /// How it is let in.
+        #[command(flatten)]
+        join: JoinFlags,
         /// Begin with this snapshot, which backup --snapshot of another worker has made, in place of fetching every block
         #[arg(long, value_name = "FILE")]
         snapshot: Option<PathBuf>,
@@ -80,8 +74,11 @@ pub enum Command {
         #[command(flatten)]
         listen: NodeFlags,
     },
-    /// Run the node in the foreground (containers, systemd)
+    /// Run the node in the foreground (containers, systemd); its first start registers
     Run {
+        /// How it is let in at its first start.
+        #[command(flatten)]
+        join: JoinFlags,
         /// Where the node listens.
         #[command(flatten)]
         listen: NodeFlags,
@@ -458,7 +455,7 @@ mod tests {
     fn every_command_has_its_exact_name_a_dashed_alias_and_the_flags_on_both_sides() {
         let commands = [
             "register --name a --token t --fingerprint f --api 127.0.0.1:1 --p2p-port 0 --p2p-bind ::1",
-            "run --api 127.0.0.1:0",
+            "run --api 127.0.0.1:0 --name a --token t --server-ca f",
             "add_transaction --key k --value v",
             "add_transaction --file -",
             "get_id",

@@ -7,6 +7,7 @@ pub use launch::{RunningNode, has_ended, launch, running_api};
 use crate::cli::{DEFAULT_SERVER, Global};
 use crate::coordinator::root_cause;
 use crate::identity::{IdentityError, WorkerFile, read_private};
+use crate::tls::Trust;
 use block_chain_common::coordinator_api::ApiError;
 use block_chain_common::limits::check_name;
 use reqwest::{Method, Response};
@@ -287,8 +288,9 @@ impl NodeClient {
 /// A client of this machine's own nodes: what goes to them (the cookie, a database's password) goes through no proxy
 /// that the environment names, and follows no redirection. A node that serves TLS is known by its certificate's fingerprint.
 fn local_http(fingerprint: Option<&str>) -> Result<reqwest::ClientBuilder, ClientError> {
-    let http =
-        crate::tls::http_client(fingerprint).map_err(|error| ClientError::Answer(error.to_string()))?;
+    let trust = fingerprint.map(|fingerprint| Trust::pinned(fingerprint.to_owned()));
+    let http = trust.unwrap_or_default().http_client();
+    let http = http.map_err(|error| ClientError::Answer(error.to_string()))?;
     Ok(http.no_proxy().redirect(reqwest::redirect::Policy::none()))
 }
 

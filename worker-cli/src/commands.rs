@@ -24,7 +24,8 @@ use crate::cli::{Cli, Command, Global};
 use crate::client::{ClientError, NodeClient, servers};
 use crate::coordinator::CoordinatorError;
 use crate::dump::DatabaseUrl;
-use crate::identity::{NodeFlags, WorkerFile};
+use crate::flags::{JoinFlags, NodeFlags};
+use crate::identity::WorkerFile;
 use crate::node::NodeSettings;
 use crate::output::{self, Format};
 use crate::storage::{StorageError, system_hint};
@@ -80,19 +81,16 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     finish_restore(&global.data_dir())?;
     match cli.command {
         Command::Register {
-            name,
-            token,
-            fingerprint,
+            join,
             snapshot,
             listen,
         } => {
             let listen = listen.or(&from_file);
-            let told = (name, token, fingerprint);
-            register::run(global, told, snapshot.as_deref(), &listen, format).await
+            register::run(global, join, snapshot.as_deref(), &listen, format).await
         }
-        Command::Run { listen, db_url } => {
+        Command::Run { join, listen, db_url } => {
             let database = db_url.as_deref().map(dump::parse_url).transpose()?;
-            run_node(global, &listen.or(&from_file), database).await
+            run_node(global, join, &listen.or(&from_file), database).await
         }
         Command::GetId => show::id(global, format),
         Command::Verify {
@@ -323,6 +321,7 @@ async fn with_node(
 
 async fn run_node(
     global: &Global,
+    join: JoinFlags,
     listen: &NodeFlags,
     database: Option<DatabaseUrl>,
 ) -> anyhow::Result<ExitCode> {
@@ -330,8 +329,7 @@ async fn run_node(
     let worker = WorkerFile::load(&dir)?;
     if worker.is_none() {
         // In a container the first start registers.
-        let token = std::env::var("BLOCK_CHAIN_JOIN_TOKEN").ok();
-        register::register_only(global, (None, token, None), listen).await?;
+        register::register_only(global, join, listen).await?;
     }
     let (known, registered) = worker
         .map(|worker| (worker.servers, worker.listen))
@@ -392,7 +390,7 @@ pub fn refuse(error: &anyhow::Error) -> ExitCode {
             hint = error.hint();
         } else if let Some(error) = cause.downcast_ref::<CoordinatorError>() {
             hint = error.hint();
-            code = if matches!(error, CoordinatorError::Fingerprint(_)) {
+            code = if matches!(error, CoordinatorError::Trust(_)) {
                 2
             } else {
                 code

@@ -1,5 +1,6 @@
 //! The coordinator's client: the next server is tried where one does not answer; answers are bounded in size.
 
+use crate::tls::{Trust, TrustError, certificate_complaint};
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::codec::encode;
 use block_chain_common::coordinator_api::{
@@ -55,9 +56,17 @@ pub enum CoordinatorError {
     /// The coordinator refuses.
     #[error("{}", .0.message)]
     Refused(ApiError),
-    /// A fingerprint that cannot be one, or that nothing would be held against.
-    #[error("{0}")]
-    Fingerprint(String),
+    /// A server's certificate that is not believed.
+    #[error("the certificate of {server} is not trusted: {reason}")]
+    Certificate {
+        /// The server.
+        server: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Whom to trust that cannot be told, or that nothing would be held against.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The client cannot be made.
     #[error("cannot make an HTTP client: {0}")]
     Client(String),
@@ -74,8 +83,12 @@ impl CoordinatorError {
             Self::NotACoordinator { .. } => Some("name the coordinator with --server URL".to_owned()),
             Self::Version { .. } => Some("run the same version of both programs".to_owned()),
             Self::Refused(error) => error.hint.clone(),
-            Self::Fingerprint(_) => Some(
-                "--server https://HOST:18000 --fingerprint, with the 64 hex digits that the server prints"
+            Self::Certificate { .. } => Some(
+                "register again with --fingerprint HEX, which the server prints for --tls-self-signed, or with --server-ca FILE"
+                    .to_owned(),
+            ),
+            Self::Trust(_) => Some(
+                "--server https://HOST:18000 with --fingerprint, the 64 hex digits that the server prints, or --server-ca FILE, PEM"
                     .to_owned(),
             ),
             Self::Client(_) => None,
@@ -97,16 +110,11 @@ impl CoordinatorClient {
     /// A client of these servers; `token` is the worker's own.
     ///
     /// # Errors
-    /// Where no HTTP client can be made, or a fingerprint is no use.
-    pub fn new(
-        servers: Vec<String>,
-        token: Option<String>,
-        fingerprint: Option<&str>,
-    ) -> Result<Self, CoordinatorError> {
-        check_fingerprint(&servers, fingerprint)?;
-        let http = crate::tls::http_client(fingerprint);
-        let http = http.map_err(|error| CoordinatorError::Client(error.to_string()))?;
-        let http = http
+    /// Where no HTTP client can be made, or what is trusted is no use.
+    pub fn new(servers: Vec<String>, token: Option<String>, trust: &Trust) -> Result<Self, CoordinatorError> {
+        trust.check(&servers)?;
+        let http = trust
+            .http_client()?
             .connect_timeout(CONNECT)
             .build()
             .map_err(|error| CoordinatorError::Client(error.to_string()))?;
@@ -341,15 +349,15 @@ impl CoordinatorClient {
             let response = match tokio::time::timeout(WHOLE, asked).await {
                 Ok(Ok(response)) if response.status().is_success() => response,
                 Ok(Ok(response)) => {
-                    last = Some(format!("GET /v1/events answers {}", response.status()));
+                    last = Some(self.unreachable(format!("GET /v1/events answers {}", response.status())));
                     continue;
                 }
                 Ok(Err(error)) => {
-                    last = Some(root_cause(&error));
+                    last = Some(self.failed(server, &error));
                     continue;
                 }
                 Err(_) => {
-                    last = Some(format!("it does not answer in {} s", WHOLE.as_secs()));
+                    last = Some(self.unreachable(format!("it does not answer in {} s", WHOLE.as_secs())));
                     continue;
                 }
             };
@@ -368,14 +376,12 @@ impl CoordinatorClient {
                     Ok(Some(Err(_)) | None) => return Ok(()),
                     Err(_) => {
                         let silent = silent.as_millis();
-                        return Err(
-                            self.unreachable(Some(format!("{server} has been silent for {silent} ms")))
-                        );
+                        return Err(self.unreachable(format!("{server} has been silent for {silent} ms")));
                     }
                 }
             }
         }
-        Err(self.unreachable(last))
+        Err(last.unwrap_or_else(|| self.unreachable("there is none".to_owned())))
     }
 
     /// The servers with their places, the one that answered last first.
@@ -421,38 +427,28 @@ impl CoordinatorClient {
                     self.current.store(place, Ordering::Relaxed);
                     return Ok((server.clone(), response));
                 }
-                Err(error) => last = Some(root_cause(&error)),
+                Err(error) => last = Some(self.failed(server, &error)),
             }
         }
-        Err(self.unreachable(last))
+        Err(last.unwrap_or_else(|| self.unreachable("its database is away".to_owned())))
     }
 
-    fn unreachable(&self, last: Option<String>) -> CoordinatorError {
-        let reason = last.unwrap_or_else(|| "its database is away".to_owned());
+    /// Why a server cannot be asked.
+    fn failed(&self, server: &str, error: &reqwest::Error) -> CoordinatorError {
+        match certificate_complaint(error) {
+            Some(reason) => CoordinatorError::Certificate {
+                server: server.to_owned(),
+                reason,
+            },
+            None => self.unreachable(root_cause(error)),
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> CoordinatorError {
         CoordinatorError::Unreachable {
             servers: self.servers.join(", "),
             reason,
         }
-    }
-}
-
-/// A pinned fingerprint is 64 hex digits, and of no use towards a server without TLS: it would seem to protect, and not.
-fn check_fingerprint(servers: &[String], fingerprint: Option<&str>) -> Result<(), CoordinatorError> {
-    let Some(fingerprint) = fingerprint else {
-        return Ok(());
-    };
-    let digits = crate::tls::plain(fingerprint);
-    if digits.len() != 64 || !digits.bytes().all(|c| c.is_ascii_hexdigit()) {
-        let shown: String = fingerprint.chars().take(100).collect();
-        let message = format!("fingerprint {shown:?} is not 64 hex digits");
-        return Err(CoordinatorError::Fingerprint(message));
-    }
-    match servers.iter().find(|server| !server.starts_with("https://")) {
-        Some(server) => {
-            let message = format!("a fingerprint is pinned, but {server} is asked without TLS");
-            Err(CoordinatorError::Fingerprint(message))
-        }
-        None => Ok(()),
     }
 }
 

@@ -3,18 +3,17 @@
 //! Every file is written whole to a temporary name with mode 0600, synced, and renamed, so that it is the old one or the
 //! new one after a crash, and never readable by others even for a moment.
 
-use block_chain_backup::checked_interval;
+use crate::flags::NodeFlags;
+use crate::tls::Trust;
 use block_chain_common::chain_spec::{ChainSpec, CheckedSpec};
 use block_chain_common::codec::{decode, encode};
 use block_chain_common::coordinator_api::Registration;
 use block_chain_common::keys::{PublicKey, SecretKey};
 use block_chain_common::limits::check_name;
-use block_chain_telemetry::LogFormat;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,113 +67,6 @@ pub enum IdentityError {
     Random(String),
 }
 
-/// What a node is told at its start, as far as it was: where it listens, when it makes backups, what it logs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NodeFlags {
-    /// Where the node's page and interface listen [default: 127.0.0.1:0]; port 0 takes a free one
-    #[arg(long, value_name = "IP:PORT", env = "BLOCK_CHAIN_API")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub api: Option<SocketAddr>,
-    /// The UDP port for peers [default: 0]; 0 takes a free one
-    #[arg(long, value_name = "PORT", env = "BLOCK_CHAIN_P2P_PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p2p_port: Option<u16>,
-    /// The address for peers [default: loopback where all coordinators are on it, else every interface]
-    #[arg(long, value_name = "IP", env = "BLOCK_CHAIN_P2P_BIND")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p2p_bind: Option<IpAddr>,
-    /// TLS for the page and interface: the certificate chain, PEM
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "api_tls_key",
-        env = "BLOCK_CHAIN_API_TLS_CERT"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_tls_cert: Option<PathBuf>,
-    /// TLS for the page and interface: the private key, PEM
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "api_tls_cert",
-        env = "BLOCK_CHAIN_API_TLS_KEY"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_tls_key: Option<PathBuf>,
-    /// TLS for the page and interface with a certificate made here; status shows its fingerprint
-    #[arg(
-        long,
-        conflicts_with = "api_tls_cert",
-        env = "BLOCK_CHAIN_API_TLS_SELF_SIGNED"
-    )]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub api_tls_self_signed: bool,
-    /// Let everybody read who reaches the page and interface; else only this machine, and who shows the word in api.cookie
-    #[arg(long, env = "BLOCK_CHAIN_API_OPEN")]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub api_open: bool,
-    /// Serve the routes of the earlier systems too, for programs that were written for them
-    #[arg(long, env = "BLOCK_CHAIN_LEGACY_ROUTES")]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub legacy_routes: bool,
-    /// Make a backup so often, where something has changed: 30s at the least, as 15m, 12h or 1d
-    #[arg(long, value_name = "TIME", value_parser = checked_interval, env = "BLOCK_CHAIN_BACKUP_EVERY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backup_every: Option<String>,
-    /// The folder of these backups [default: backups in the data directory; better on another disk]
-    #[arg(long, value_name = "FOLDER", env = "BLOCK_CHAIN_BACKUP_TO")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backup_to: Option<PathBuf>,
-    /// How many of these backups are kept [default: 10]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), env = "BLOCK_CHAIN_BACKUP_KEEP")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backup_keep: Option<u32>,
-    /// How the node's log looks [default: human]
-    #[arg(long, value_enum, env = "BLOCK_CHAIN_LOG_FORMAT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_format: Option<LogFormat>,
-    /// What the node logs: a level, or levels by target, as info,iroh=debug [default: warn,block_chain_worker=info]
-    #[arg(long, value_name = "FILTER", value_parser = log_filter, env = "BLOCK_CHAIN_LOG")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<String>,
-    /// Send spans to this OpenTelemetry collector (OTLP over HTTP), as http://localhost:4318
-    #[arg(long, value_name = "URL", env = "BLOCK_CHAIN_OTLP")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp: Option<String>,
-}
-
-/// As it was told, where it is one.
-fn log_filter(text: &str) -> Result<String, String> {
-    let checked = block_chain_telemetry::check_filter(text).map_err(|error| error.to_string())?;
-    drop(checked);
-    Ok(text.to_owned())
-}
-
-impl NodeFlags {
-    /// What is told here, and the rest from `other`.
-    #[must_use]
-    pub fn or(&self, other: &Self) -> Self {
-        Self {
-            api: self.api.or(other.api),
-            p2p_port: self.p2p_port.or(other.p2p_port),
-            p2p_bind: self.p2p_bind.or(other.p2p_bind),
-            api_tls_cert: self.api_tls_cert.clone().or_else(|| other.api_tls_cert.clone()),
-            api_tls_key: self.api_tls_key.clone().or_else(|| other.api_tls_key.clone()),
-            api_tls_self_signed: self.api_tls_self_signed
-                || (other.api_tls_self_signed && self.api_tls_cert.is_none()),
-            api_open: self.api_open || other.api_open,
-            legacy_routes: self.legacy_routes || other.legacy_routes,
-            backup_every: self.backup_every.clone().or_else(|| other.backup_every.clone()),
-            backup_to: self.backup_to.clone().or_else(|| other.backup_to.clone()),
-            backup_keep: self.backup_keep.or(other.backup_keep),
-            log_format: self.log_format.or(other.log_format),
-            log: self.log.clone().or_else(|| other.log.clone()),
-            otlp: self.otlp.clone().or_else(|| other.otlp.clone()),
-        }
-    }
-}
-
 /// What the coordinator gave this worker, kept in `worker.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerFile {
@@ -192,8 +84,9 @@ pub struct WorkerFile {
     pub coordinator_key: PublicKey,
     /// The coordinators.
     pub servers: Vec<String>,
-    /// The fingerprint of the coordinator's certificate, where it is pinned.
-    pub fingerprint: Option<String>,
+    /// Whose certificate the coordinators are believed to be who they are by.
+    #[serde(flatten)]
+    pub trust: Trust,
     /// Where the node was told to listen: a later start listens there again.
     #[serde(default)]
     pub listen: NodeFlags,
@@ -206,7 +99,7 @@ impl WorkerFile {
         registration: &Registration,
         servers: Vec<String>,
         name: Option<String>,
-        fingerprint: Option<String>,
+        trust: Trust,
     ) -> Self {
         Self {
             format: FORMAT,
@@ -216,7 +109,7 @@ impl WorkerFile {
             spec: registration.chain.spec.clone(),
             coordinator_key: registration.chain.coordinator_key,
             servers,
-            fingerprint,
+            trust,
             listen: NodeFlags::default(),
         }
     }

@@ -11,6 +11,7 @@ pub mod client;
 pub mod commands;
 pub mod coordinator;
 pub mod dump;
+pub mod flags;
 pub mod identity;
 pub mod machine;
 pub mod miner;

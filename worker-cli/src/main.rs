@@ -3,7 +3,7 @@
 use block_chain_telemetry::Telemetry;
 use block_chain_worker::cli::{Cli, Command};
 use block_chain_worker::commands;
-use block_chain_worker::identity::NodeFlags;
+use block_chain_worker::flags::NodeFlags;
 use clap::Parser as _;
 use std::process::ExitCode;
 use std::time::Duration;

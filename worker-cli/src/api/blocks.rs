@@ -42,9 +42,13 @@ impl Range {
     responses((status = 200, description = "the blocks; a stream that breaks off is not whole", body = BlockView, content_type = "application/x-ndjson"), ApiError)
 )]
 #[get("/v1/blocks")]
-pub(super) async fn get_blocks(state: ApiState, Query(range): Query<Range>) -> HttpResponse {
-    streaming("application/x-ndjson", move |sender| {
-        let mut pieces = Pieces::new(&state.node, sender);
+pub(super) async fn get_blocks(
+    state: ApiState,
+    Query(range): Query<Range>,
+) -> Result<HttpResponse, ApiError> {
+    let node = state.node.clone();
+    streaming(&state, "application/x-ndjson", move |sender| {
+        let mut pieces = Pieces::new(&node, sender);
         for height in range.heights(pieces.store.head().0) {
             pieces.block(height)?;
             pieces.out.piece.push(b'\n');

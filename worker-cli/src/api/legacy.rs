@@ -289,9 +289,10 @@ struct ChainAnswer {
     length: u64,
 }
 
-fn whole_chain(state: ApiState) -> HttpResponse {
-    streaming("application/json", move |out| {
-        as_list(&state.node, out, "{\"chain\":[", |length| {
+fn whole_chain(state: &ApiState) -> Result<HttpResponse, ApiError> {
+    let node = state.node.clone();
+    streaming(state, "application/json", move |out| {
+        as_list(&node, out, "{\"chain\":[", |length| {
             format!("],\"length\":{length}}}")
         })
     })
@@ -303,8 +304,8 @@ fn whole_chain(state: ApiState) -> HttpResponse {
     responses((status = 200, description = "the chain", body = ChainAnswer), ApiError)
 )]
 #[get("/blockchain/chain/")]
-async fn blockchain_chain(state: ApiState) -> HttpResponse {
-    whole_chain(state)
+async fn blockchain_chain(state: ApiState) -> Result<HttpResponse, ApiError> {
+    whole_chain(&state)
 }
 
 /// Earlier systems 3 and 5: the whole chain
@@ -313,8 +314,8 @@ async fn blockchain_chain(state: ApiState) -> HttpResponse {
     responses((status = 200, description = "the chain", body = ChainAnswer), ApiError)
 )]
 #[get("/chain")]
-async fn chain(state: ApiState) -> HttpResponse {
-    whole_chain(state)
+async fn chain(state: ApiState) -> Result<HttpResponse, ApiError> {
+    whole_chain(&state)
 }
 
 /// Earlier system 3: the whole chain as a list
@@ -323,9 +324,10 @@ async fn chain(state: ApiState) -> HttpResponse {
     responses((status = 200, description = "its blocks, oldest first", body = Vec<BlockView>), ApiError)
 )]
 #[get("/json-chain")]
-async fn json_chain(state: ApiState) -> HttpResponse {
-    streaming("application/json", move |out| {
-        as_list(&state.node, out, "[", |_| "]".to_owned())
+async fn json_chain(state: ApiState) -> Result<HttpResponse, ApiError> {
+    let node = state.node.clone();
+    streaming(&state, "application/json", move |out| {
+        as_list(&node, out, "[", |_| "]".to_owned())
     })
 }
 

@@ -4,7 +4,7 @@
 //! error, so that a slip of the pen is not silently the default.
 
 use super::Global;
-use crate::identity::NodeFlags;
+use crate::flags::NodeFlags;
 use block_chain_telemetry::LogFormat;
 use figment::Figment;
 use figment::providers::{Format as _, Serialized, Toml};

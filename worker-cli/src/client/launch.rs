@@ -1,7 +1,8 @@
 //! Starting a node in the background.
 
 use super::ClientError;
-use crate::identity::{IdentityError, NodeFlags, read_private};
+use crate::flags::NodeFlags;
+use crate::identity::{IdentityError, read_private};
 use crate::storage::is_rebuild_wanted;
 use block_chain_telemetry::LogFormat;
 use serde::Deserialize;

@@ -4,7 +4,8 @@ use crate::api::types::{ChainList, DumpStatus, NodeStatus, PeersView};
 use crate::cli::Global;
 use crate::client::{NodeClient, has_ended, running_api, servers};
 use crate::coordinator::CoordinatorClient;
-use crate::identity::{NodeFlags, WorkerFile, load_key};
+use crate::flags::NodeFlags;
+use crate::identity::{WorkerFile, load_key};
 use crate::node::clock;
 use crate::output::{self, Format, list};
 use serde::Serialize;
@@ -212,9 +213,9 @@ async fn coordinators(found: &mut Findings, global: &Global, worker: Option<&Wor
         Some(worker) if global.server.is_empty() => worker.servers.clone(),
         _ => servers(global),
     };
-    let fingerprint = worker.and_then(|worker| worker.fingerprint.as_deref());
+    let trust = worker.map(|worker| worker.trust.clone()).unwrap_or_default();
     for server in all {
-        let asked = match CoordinatorClient::new(vec![server.clone()], None, fingerprint) {
+        let asked = match CoordinatorClient::new(vec![server.clone()], None, &trust) {
             Ok(client) => client.check().await,
             Err(error) => Err(error),
         };

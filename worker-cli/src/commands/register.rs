@@ -5,9 +5,10 @@ use crate::api::types::Disconnected;
 use crate::backup::begin_with;
 use crate::cli::Global;
 use crate::client::{NodeClient, has_ended, launch, running_api};
-use crate::coordinator::CoordinatorClient;
+use crate::coordinator::{CoordinatorClient, CoordinatorError};
+use crate::flags::{JoinFlags, NodeFlags};
 use crate::identity::{
-    ChainFile, NodeFlags, WorkerFile, chain_dir, joined_chains, load_key, load_or_create_key, read_private,
+    ChainFile, WorkerFile, chain_dir, joined_chains, load_key, load_or_create_key, read_private,
     write_private,
 };
 use crate::output::{self, Format, facts};
@@ -23,20 +24,18 @@ use std::time::{Duration, Instant};
 
 /// The chain where none is told.
 const DEFAULT_CHAIN: &str = "main";
-/// What a worker registers with: its name, the join token, the coordinator's fingerprint.
-type Told = (Option<String>, Option<String>, Option<String>);
 
 /// How long a node may take to end after it has left.
 const END: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(
     global: &Global,
-    told: Told,
+    join: JoinFlags,
     snapshot: Option<&Path>,
     listen: &NodeFlags,
     format: Format,
 ) -> anyhow::Result<ExitCode> {
-    let (registration, worker, key) = register_only(global, told, listen).await?;
+    let (registration, worker, key) = register_only(global, join, listen).await?;
     let dir = global.data_dir();
     if let Some(snapshot) = snapshot {
         // The word of those that were there before.
@@ -77,7 +76,7 @@ pub(super) async fn run(
 /// Registers the worker's key, and keeps what the coordinator gave.
 pub(super) async fn register_only(
     global: &Global,
-    (name, token, fingerprint): Told,
+    join: JoinFlags,
     listen: &NodeFlags,
 ) -> anyhow::Result<(Registration, WorkerFile, PublicKey)> {
     let dir = global.data_dir();
@@ -102,16 +101,20 @@ pub(super) async fn register_only(
         return Err(Refusal::failed(message, Some(hint)).into());
     }
     let servers = registration_servers(global, known.as_ref());
-    let fingerprint = fingerprint.or_else(|| known.as_ref().and_then(|known| known.fingerprint.clone()));
-    let client = CoordinatorClient::new(servers.clone(), None, fingerprint.as_deref())?;
+    let told = join.trust().map_err(CoordinatorError::from)?;
+    let trust = told.or_else(|| known.as_ref().map(|known| known.trust.clone()));
+    let trust = trust.unwrap_or_default();
+    let client = CoordinatorClient::new(servers.clone(), None, &trust)?;
     client.check().await?;
     let key = load_or_create_key(&dir)?;
-    let registration = client.register(&key, &chain, name.clone(), token).await?;
+    let registration = client
+        .register(&key, &chain, join.name.clone(), join.token)
+        .await?;
     let mut worker = WorkerFile::new(
         &registration,
         servers,
-        name.or(known.as_ref().and_then(|k| k.name.clone())),
-        fingerprint,
+        join.name.or(known.as_ref().and_then(|k| k.name.clone())),
+        trust,
     );
     worker.listen = listen.or(&known
         .as_ref()
@@ -181,11 +184,7 @@ pub(super) async fn disconnect(global: &Global, format: Format) -> anyhow::Resul
         let not_registered = || crate::client::ClientError::NotRegistered(dir.clone());
         let worker = WorkerFile::load(&dir)?.ok_or_else(not_registered)?;
         let servers = registration_servers(global, Some(&worker));
-        let client = CoordinatorClient::new(
-            servers,
-            read_private(&dir, "worker.token")?,
-            worker.fingerprint.as_deref(),
-        )?;
+        let client = CoordinatorClient::new(servers, read_private(&dir, "worker.token")?, &worker.trust)?;
         for name in joined_chains(&dir)? {
             let file = ChainFile::load(&chain_dir(&dir, &worker.chain, &name))?;
             if file.is_some_and(|file| !file.left) {

@@ -30,7 +30,7 @@ async fn server(pieces: &'static [&'static str]) -> String {
 
 fn client(servers: &[&str]) -> CoordinatorClient {
     let servers = servers.iter().map(|server| (*server).to_owned()).collect();
-    CoordinatorClient::new(servers, None, None).unwrap()
+    CoordinatorClient::new(servers, None, &Trust::default()).unwrap()
 }
 
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
@@ -128,11 +128,12 @@ fn a_fingerprint_that_protects_nothing_is_refused() {
         ("https://host", "abc", false),
         ("https://host", &"zz".repeat(32), false),
     ] {
-        let made = CoordinatorClient::new(vec![server.to_owned()], None, Some(fingerprint));
+        let trust = Trust::pinned(fingerprint.to_owned());
+        let made = CoordinatorClient::new(vec![server.to_owned()], None, &trust);
         assert_eq!(made.is_ok(), fits, "{server} {fingerprint}");
         if let Err(error) = made {
             assert!(
-                matches!(error, CoordinatorError::Fingerprint(_)) && error.hint().is_some(),
+                matches!(error, CoordinatorError::Trust(_)) && error.hint().is_some(),
                 "{error}"
             );
         }

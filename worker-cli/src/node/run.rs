@@ -188,7 +188,7 @@ fn identify(settings: &NodeSettings) -> anyhow::Result<Worker> {
     } else {
         settings.servers.clone()
     };
-    let client = CoordinatorClient::new(servers.clone(), token, file.fingerprint.as_deref())?;
+    let client = CoordinatorClient::new(servers.clone(), token, &file.trust)?;
     Ok(Worker {
         file,
         key,

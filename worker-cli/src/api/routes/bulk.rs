@@ -28,9 +28,10 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
     responses((status = 200, description = "the records; a stream that breaks off is not whole", body = String, content_type = "application/x-ndjson"), ApiError)
 )]
 #[get("/v1/records")]
-async fn get_records(state: ApiState) -> HttpResponse {
-    streaming("application/x-ndjson", move |out| {
-        let store = state.node.store().snapshot();
+async fn get_records(state: ApiState) -> Result<HttpResponse, ApiError> {
+    let node = state.node.clone();
+    streaming(&state, "application/x-ndjson", move |out| {
+        let store = node.store().snapshot();
         for entry in store.state_entries() {
             let (StateKey::Record(key), StateValue::Record(record)) = entry? else {
                 continue;
@@ -68,9 +69,10 @@ async fn get_records(state: ApiState) -> HttpResponse {
     responses((status = 200, description = "the headers; a stream that breaks off is not whole", body = Vec<u8>, content_type = "application/octet-stream"), ApiError)
 )]
 #[get("/v1/headers")]
-async fn get_headers(state: ApiState, Query(range): Query<Range>) -> HttpResponse {
-    streaming("application/octet-stream", move |out| {
-        let store = state.node.store().snapshot();
+async fn get_headers(state: ApiState, Query(range): Query<Range>) -> Result<HttpResponse, ApiError> {
+    let node = state.node.clone();
+    streaming(&state, "application/octet-stream", move |out| {
+        let store = node.store().snapshot();
         for height in range.heights(store.head().0) {
             let damaged = || StorageError::damaged(format!("block {height}: its header"));
             let (_, header) = store.header_at(height)?.ok_or_else(damaged)?;

@@ -188,6 +188,7 @@ async fn beyond_this_machine_only_who_shows_the_cookie_reads() {
             manager: None,
             metrics: super::super::metrics::Metrics::new().unwrap(),
             listeners: Arc::new(tokio::sync::Semaphore::new(1)),
+            streams: Arc::new(tokio::sync::Semaphore::new(1)),
             sessions: block_chain_web::session::Sessions::new(word, 1, false),
             cookie_file: served.fake.dir.path().join("api.cookie"),
             wallets: crate::wallet::Wallets::of(served.fake.dir.path()),
