@@ -7,8 +7,9 @@ use actix_web::{HttpResponse, ResponseError};
 use block_chain_common::coordinator_api::{API_VERSION, ApiError};
 use block_chain_common::limits::{MAX_CHAIN_WORKERS, MAX_SPEC_BYTES};
 use block_chain_common::quantity::Term;
+use block_chain_web::interface::{self, refused, status_of};
 use std::collections::BTreeMap;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{Ref, RefOr, Response};
 use utoipa::{IntoResponses, ToSchema as _};
 use uuid::Uuid;
 
@@ -222,48 +223,44 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    fn code_and_status(&self) -> (&'static str, StatusCode) {
-        match self {
-            Self::Malformed(_) => ("malformed", StatusCode::BAD_REQUEST),
-            Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
-            Self::NoRoute { .. } => ("not_found", StatusCode::NOT_FOUND),
-            Self::Method { .. } => ("method", StatusCode::METHOD_NOT_ALLOWED),
-            // Not 426, which asks for another protocol on the connection.
-            Self::Version { .. } => ("version", StatusCode::CONFLICT),
-            Self::UnknownChain { .. } => ("unknown_chain", StatusCode::NOT_FOUND),
-            Self::ChainExists { .. } => ("chain_exists", StatusCode::CONFLICT),
-            Self::Spec(_) => ("spec", StatusCode::BAD_REQUEST),
-            Self::NotAdmin { .. } => ("not_admin", StatusCode::CONFLICT),
-            Self::UnknownWorker { .. } => ("unknown_worker", StatusCode::NOT_FOUND),
-            Self::Challenge(_) => ("challenge", StatusCode::FORBIDDEN),
-            Self::JoinToken(_) => ("join_token", StatusCode::FORBIDDEN),
-            Self::WorkerToken(_) => ("worker_token", StatusCode::UNAUTHORIZED),
-            Self::Operator(_) => ("operator", StatusCode::UNAUTHORIZED),
-            Self::Stranger => ("stranger", StatusCode::UNAUTHORIZED),
-            Self::WrongOrigin => ("wrong_origin", StatusCode::FORBIDDEN),
-            Self::UnknownToken { .. } => ("unknown_token", StatusCode::NOT_FOUND),
-            Self::LastMember { .. } => ("last_member", StatusCode::CONFLICT),
-            Self::Full { .. } => ("full", StatusCode::CONFLICT),
-            Self::TooFast { .. } => ("too_fast", StatusCode::TOO_MANY_REQUESTS),
-            Self::Busy(_) => ("busy", StatusCode::TOO_MANY_REQUESTS),
-            Self::StaleTerm { .. } => ("stale_term", StatusCode::CONFLICT),
-            Self::StaleCheckpoint { .. } => ("stale_checkpoint", StatusCode::CONFLICT),
-            Self::NoQuorum { .. } => ("no_quorum", StatusCode::CONFLICT),
-            Self::Inconsistent { .. } => ("inconsistent", StatusCode::CONFLICT),
-            Self::Cosignature(_) => ("cosignature", StatusCode::CONFLICT),
-            Self::Behind { .. } => ("coordinator_behind", StatusCode::CONFLICT),
-            Self::RecoveryNeeded { .. } => ("recovery_needed", StatusCode::CONFLICT),
-            Self::MembersMissing { .. } => ("members_missing", StatusCode::CONFLICT),
-            Self::NothingToRecover { .. } => ("nothing_to_recover", StatusCode::CONFLICT),
-            Self::Contradiction { .. } => ("contradiction", StatusCode::CONFLICT),
-            Self::Store(_) => ("database", StatusCode::SERVICE_UNAVAILABLE),
-        }
-    }
-
-    /// The short name that programs tell refusals apart by.
+    /// The short name that programs tell refusals apart by; its status is in [`CODES`].
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.code_and_status().0
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::TooLarge => "too_large",
+            Self::NoRoute { .. } => "not_found",
+            Self::Method { .. } => "method",
+            // Not 426, which asks for another protocol on the connection.
+            Self::Version { .. } => "version",
+            Self::UnknownChain { .. } => "unknown_chain",
+            Self::ChainExists { .. } => "chain_exists",
+            Self::Spec(_) => "spec",
+            Self::NotAdmin { .. } => "not_admin",
+            Self::UnknownWorker { .. } => "unknown_worker",
+            Self::Challenge(_) => "challenge",
+            Self::JoinToken(_) => "join_token",
+            Self::WorkerToken(_) => "worker_token",
+            Self::Operator(_) => "operator",
+            Self::Stranger => "stranger",
+            Self::WrongOrigin => "wrong_origin",
+            Self::UnknownToken { .. } => "unknown_token",
+            Self::LastMember { .. } => "last_member",
+            Self::Full { .. } => "full",
+            Self::TooFast { .. } => "too_fast",
+            Self::Busy(_) => "busy",
+            Self::StaleTerm { .. } => "stale_term",
+            Self::StaleCheckpoint { .. } => "stale_checkpoint",
+            Self::NoQuorum { .. } => "no_quorum",
+            Self::Inconsistent { .. } => "inconsistent",
+            Self::Cosignature(_) => "cosignature",
+            Self::Behind { .. } => "coordinator_behind",
+            Self::RecoveryNeeded { .. } => "recovery_needed",
+            Self::MembersMissing { .. } => "members_missing",
+            Self::NothingToRecover { .. } => "nothing_to_recover",
+            Self::Contradiction { .. } => "contradiction",
+            Self::Store(_) => "database",
+        }
     }
 
     /// What to do about it.
@@ -325,11 +322,11 @@ impl Refusal for ServiceError {
 
 impl ResponseError for ServiceError {
     fn status_code(&self) -> StatusCode {
-        self.code_and_status().1
+        status_of(&CODES, self.code())
     }
 
     fn error_response(&self) -> HttpResponse {
-        let (code, status) = self.code_and_status();
+        let (code, status) = (self.code(), self.status_code());
         if status.is_server_error() {
             tracing::error!(error = %self, "a request failed");
         }
@@ -360,20 +357,183 @@ impl ResponseError for ServiceError {
 /// What every route may answer besides what it is for.
 impl IntoResponses for ServiceError {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let body = || {
-            let schema = Ref::from_schema_name(ApiError::name());
-            ContentBuilder::new().schema(Some(schema)).build()
-        };
-        let refused = |description: &str| {
-            let response = ResponseBuilder::new().description(description);
-            response.content("application/json", body()).build().into()
-        };
-        BTreeMap::from([
-            ("4XX".to_owned(), refused("it is refused, by a rule or a limit")),
-            (
-                "5XX".to_owned(),
-                refused("the database fails, or the server stops"),
-            ),
-        ])
+        refused(&CODES, &Ref::from_schema_name(ApiError::name()))
+    }
+}
+
+/// Every code of a refusal, its status, and what it means.
+const CODES: [interface::Refusal; 32] = [
+    (
+        "malformed",
+        StatusCode::BAD_REQUEST,
+        "the path, the query or the body cannot be read, or breaks a limit",
+    ),
+    (
+        "spec",
+        StatusCode::BAD_REQUEST,
+        "a chain's spec breaks a rule, which the message names",
+    ),
+    (
+        "worker_token",
+        StatusCode::UNAUTHORIZED,
+        "the worker's token is missing or wrong",
+    ),
+    (
+        "operator",
+        StatusCode::UNAUTHORIZED,
+        "the operator's word is missing or wrong",
+    ),
+    (
+        "stranger",
+        StatusCode::UNAUTHORIZED,
+        "only workers and the operator may read this",
+    ),
+    (
+        "challenge",
+        StatusCode::FORBIDDEN,
+        "the challenge is over, was used or never given, or its signature is wrong",
+    ),
+    (
+        "join_token",
+        StatusCode::FORBIDDEN,
+        "the join token is missing, wrong, expired, revoked or used up",
+    ),
+    (
+        "wrong_origin",
+        StatusCode::FORBIDDEN,
+        "a page of another site asks",
+    ),
+    ("not_found", StatusCode::NOT_FOUND, "there is no such route"),
+    ("unknown_chain", StatusCode::NOT_FOUND, "there is no such chain"),
+    (
+        "unknown_worker",
+        StatusCode::NOT_FOUND,
+        "there is no such worker on the chain",
+    ),
+    (
+        "unknown_token",
+        StatusCode::NOT_FOUND,
+        "there is no such join token",
+    ),
+    (
+        "method",
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the path takes other methods, which `Allow` names",
+    ),
+    (
+        "version",
+        StatusCode::CONFLICT,
+        "the worker speaks another version of the interface",
+    ),
+    (
+        "chain_exists",
+        StatusCode::CONFLICT,
+        "there is a chain of this name already",
+    ),
+    (
+        "not_admin",
+        StatusCode::CONFLICT,
+        "the coordinator's key is no admin of the chain",
+    ),
+    (
+        "last_member",
+        StatusCode::CONFLICT,
+        "the last worker that counts stays",
+    ),
+    (
+        "full",
+        StatusCode::CONFLICT,
+        "the chain has as many workers as it may",
+    ),
+    (
+        "stale_term",
+        StatusCode::CONFLICT,
+        "AGR-3: the term is not that of a leader that asks",
+    ),
+    (
+        "stale_checkpoint",
+        StatusCode::CONFLICT,
+        "AGR-4: the checkpoint does not follow the last one",
+    ),
+    (
+        "no_quorum",
+        StatusCode::CONFLICT,
+        "AGR-5: too few members acknowledge the block",
+    ),
+    (
+        "inconsistent",
+        StatusCode::CONFLICT,
+        "AGR-6: the consistency proof does not hold",
+    ),
+    (
+        "cosignature",
+        StatusCode::CONFLICT,
+        "AGR-7: the cosignature is for nothing there is, or by nobody who may",
+    ),
+    (
+        "coordinator_behind",
+        StatusCode::CONFLICT,
+        "AGR-8: the worker knows more than this coordinator",
+    ),
+    (
+        "recovery_needed",
+        StatusCode::CONFLICT,
+        "AGR-8: this coordinator was restored from an old copy, and has to recover",
+    ),
+    (
+        "members_missing",
+        StatusCode::CONFLICT,
+        "AGR-9: members that may know more are silent",
+    ),
+    (
+        "nothing_to_recover",
+        StatusCode::CONFLICT,
+        "AGR-9: no worker shows anything that is lacking",
+    ),
+    (
+        "contradiction",
+        StatusCode::CONFLICT,
+        "AGR-9: workers show two checkpoints that contradict each other",
+    ),
+    (
+        "too_large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "the body is longer than is allowed",
+    ),
+    (
+        "too_fast",
+        StatusCode::TOO_MANY_REQUESTS,
+        "the address asks too much, or was refused too often; `Retry-After` says when again",
+    ),
+    (
+        "busy",
+        StatusCode::TOO_MANY_REQUESTS,
+        "as much of it is under way as may be at a time; `Retry-After` says when again",
+    ),
+    ("database", StatusCode::SERVICE_UNAVAILABLE, "the database fails"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_described_once() {
+        let source = include_str!("error.rs");
+        let (begin, end) = (
+            source.find("pub fn code(&self)").unwrap(),
+            source.find("pub fn hint").unwrap(),
+        );
+        let mut used: Vec<&str> = source[begin..end]
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+            .collect();
+        used.sort_unstable();
+        used.dedup();
+        let mut described = CODES.map(|(code, ..)| code);
+        described.sort_unstable();
+        assert_eq!(used, described);
     }
 }

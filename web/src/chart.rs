@@ -144,7 +144,8 @@ fn rounded_up(value: f64) -> f64 {
 }
 
 /// A number in at most five characters or so: 1.5k, 20M.
-fn short(value: f64) -> String {
+#[must_use]
+pub fn short(value: f64) -> String {
     let units = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     let (scaled, unit) = units
         .into_iter()

@@ -1,8 +1,45 @@
 //! An interface as it is served: its description, and the methods of each path.
 
 use actix_web::dev::ResourceDef;
+use actix_web::http::StatusCode;
 use serde_json::{Map, Value, json};
-use utoipa::openapi::OpenApi;
+use std::collections::BTreeMap;
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+
+/// A code that refusals are told apart by, its status, and what it means.
+pub type Refusal = (&'static str, StatusCode, &'static str);
+
+/// The status of a code; a server's own fault where it is in no table, which a test of each program finds.
+#[must_use]
+pub fn status_of(refusals: &[Refusal], code: &str) -> StatusCode {
+    let found = refusals.iter().find(|(known, ..)| *known == code);
+    found.map_or(StatusCode::INTERNAL_SERVER_ERROR, |(_, status, _)| *status)
+}
+
+/// What every route may answer besides what it is for: of each status its codes and what they mean. `body` is the schema of
+/// a refusal, which has a `code` and a `message`.
+#[must_use]
+pub fn refused(refusals: &[Refusal], body: &Ref) -> BTreeMap<String, RefOr<Response>> {
+    let mut all: BTreeMap<String, RefOr<Response>> = BTreeMap::new();
+    for status in refusals.iter().map(|(_, status, _)| status.as_u16()) {
+        let of_status = || {
+            refusals
+                .iter()
+                .filter(move |(_, other, _)| other.as_u16() == status)
+        };
+        let meanings: Vec<String> = of_status()
+            .map(|(code, _, meaning)| format!("`{code}`: {meaning}"))
+            .collect();
+        let example = of_status()
+            .map(|(code, _, meaning)| json!({ "code": code, "message": meaning }))
+            .next();
+        let content = ContentBuilder::new().schema(Some(body.clone())).example(example);
+        let response = ResponseBuilder::new().description(meanings.join("; "));
+        let response = response.content("application/json", content.build()).build();
+        all.insert(status.to_string(), response.into());
+    }
+    all
+}
 
 /// The description and the routes in it.
 pub struct Interface {

@@ -104,6 +104,7 @@ struct Token {
     class: &'static str,
     good: bool,
     used: i64,
+    left: String,
     created: String,
     expires: String,
 }
@@ -129,6 +130,9 @@ impl Token {
             class,
             good: class == "good",
             used: row.used,
+            left: row
+                .uses_left
+                .map_or_else(|| "any number".to_owned(), |left| left.to_string()),
             created: time(row.created_ms),
             expires: row.expires_ms.map_or_else(|| "for ever".to_owned(), time),
             id: row.id,

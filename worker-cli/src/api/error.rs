@@ -10,8 +10,9 @@ use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use block_chain_common::coordinator_api::ApiError as Body;
 use block_chain_common::limits::MAX_REQUEST_BYTES;
+use block_chain_web::interface::{Refusal, refused, status_of};
 use std::collections::BTreeMap;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{Ref, RefOr, Response};
 use utoipa::{IntoResponses, ToSchema as _};
 
 /// When to try again where nothing else is known, in seconds.
@@ -35,6 +36,9 @@ pub(crate) enum ApiError {
     /// A passphrase in the clear.
     #[error("a passphrase crosses a network under TLS alone")]
     Clear,
+    /// A passphrase that does not open the key.
+    #[error("{0}")]
+    Passphrase(String),
     /// The host is another.
     #[error("the request is for another host than this node")]
     WrongHost,
@@ -89,34 +93,34 @@ impl From<StorageError> for ApiError {
 }
 
 impl ApiError {
-    fn code_and_status(&self) -> (&'static str, StatusCode) {
+    /// The short name that programs tell refusals apart by; its status is in [`CODES`].
+    fn code(&self) -> &'static str {
         match self {
-            Self::Malformed(_) => ("malformed", StatusCode::BAD_REQUEST),
-            Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
-            Self::Forbidden => ("forbidden", StatusCode::UNAUTHORIZED),
-            Self::Clear => ("clear", StatusCode::FORBIDDEN),
-            Self::WrongOrigin => ("wrong_origin", StatusCode::FORBIDDEN),
-            Self::WrongHost => ("wrong_host", StatusCode::FORBIDDEN),
-            Self::NotFound(_) => ("not_found", StatusCode::NOT_FOUND),
-            Self::Method { .. } => ("method", StatusCode::METHOD_NOT_ALLOWED),
-            Self::Conflict(_) => ("conflict", StatusCode::CONFLICT),
-            Self::NotCommitted { .. } => ("not_committed", StatusCode::CONFLICT),
-            Self::TooFast { .. } => ("too_fast", StatusCode::TOO_MANY_REQUESTS),
-            Self::Busy(_) => ("busy", StatusCode::SERVICE_UNAVAILABLE),
-            Self::Dump(_) => ("dump", StatusCode::BAD_REQUEST),
+            Self::Malformed(_) => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Forbidden => "forbidden",
+            Self::Clear => "clear",
+            Self::Passphrase(_) => "passphrase",
+            Self::WrongOrigin => "wrong_origin",
+            Self::WrongHost => "wrong_host",
+            Self::NotFound(_) => "not_found",
+            Self::Method { .. } => "method",
+            Self::Conflict(_) => "conflict",
+            Self::NotCommitted { .. } => "not_committed",
+            Self::TooFast { .. } => "too_fast",
+            Self::Busy(_) => "busy",
+            Self::Dump(_) => "dump",
             Self::Chains(error) => match error {
-                ChainsError::Name(_) => ("malformed", StatusCode::BAD_REQUEST),
-                ChainsError::Spec(_) | ChainsError::File(_) => ("spec", StatusCode::BAD_REQUEST),
-                ChainsError::NotJoined { .. } => ("not_joined", StatusCode::NOT_FOUND),
-                ChainsError::Coordinator(CoordinatorError::Refused(_)) => {
-                    ("refused_by_coordinator", StatusCode::CONFLICT)
-                }
-                ChainsError::Coordinator(_) => ("unreachable", StatusCode::SERVICE_UNAVAILABLE),
+                ChainsError::Name(_) => "malformed",
+                ChainsError::Spec(_) | ChainsError::File(_) => "spec",
+                ChainsError::NotJoined { .. } => "not_joined",
+                ChainsError::Coordinator(CoordinatorError::Refused(_)) => "refused_by_coordinator",
+                ChainsError::Coordinator(_) => "unreachable",
                 ChainsError::Backup(_)
                 | ChainsError::Identity(_)
                 | ChainsError::Storage(_)
-                | ChainsError::Driver(_) => ("storage", StatusCode::INTERNAL_SERVER_ERROR),
-                ChainsError::Fork(ForkFailure::Storage(_)) => ("storage", StatusCode::INTERNAL_SERVER_ERROR),
+                | ChainsError::Driver(_) => "storage",
+                ChainsError::Fork(ForkFailure::Storage(_)) => "storage",
                 ChainsError::Failed { .. }
                 | ChainsError::NotFinal { .. }
                 | ChainsError::ParentBehind { .. }
@@ -126,15 +130,15 @@ impl ApiError {
                 | ChainsError::TooMany
                 | ChainsError::Exists { .. }
                 | ChainsError::OtherChain { .. }
-                | ChainsError::Contradiction { .. } => ("conflict", StatusCode::CONFLICT),
+                | ChainsError::Contradiction { .. } => "conflict",
             },
             Self::Request(error) => match error {
-                RequestError::Transaction { .. } => ("transaction", StatusCode::BAD_REQUEST),
-                RequestError::Refused(_) => ("refused", StatusCode::BAD_REQUEST),
-                RequestError::Timeout(_) => ("timeout", StatusCode::CONFLICT),
-                RequestError::Unreachable(_) => ("unreachable", StatusCode::SERVICE_UNAVAILABLE),
-                RequestError::Storage(_) => ("storage", StatusCode::INTERNAL_SERVER_ERROR),
-                RequestError::Stopping => ("stopping", StatusCode::SERVICE_UNAVAILABLE),
+                RequestError::Transaction { .. } => "transaction",
+                RequestError::Refused(_) => "refused",
+                RequestError::Timeout(_) => "timeout",
+                RequestError::Unreachable(_) => "unreachable",
+                RequestError::Storage(_) => "storage",
+                RequestError::Stopping => "stopping",
             },
         }
     }
@@ -172,15 +176,20 @@ impl ApiError {
 
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
-        self.code_and_status().1
+        status_of(&CODES, self.code())
     }
 
     fn error_response(&self) -> HttpResponse {
-        let (code, status) = self.code_and_status();
+        let (code, status) = (self.code(), self.status_code());
         if status.is_server_error() {
             tracing::warn!(error = %self, "a request failed");
         }
-        let mut response = HttpResponse::build(status).json(Body {
+        let mut response = HttpResponse::build(status);
+        if matches!(self, Self::TooFast { .. }) {
+            // Whoever asks too much keeps no connection open meanwhile.
+            response.force_close();
+        }
+        let mut response = response.json(Body {
             code: code.to_owned(),
             message: self.to_string(),
             hint: self.hint(),
@@ -208,20 +217,138 @@ impl ResponseError for ApiError {
 /// What every route may answer besides what it is for.
 impl IntoResponses for ApiError {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let body = || {
-            let schema = Ref::from_schema_name(Body::name());
-            ContentBuilder::new().schema(Some(schema)).build()
-        };
-        let refused = |description: &str| {
-            let response = ResponseBuilder::new().description(description);
-            response.content("application/json", body()).build().into()
-        };
-        BTreeMap::from([
-            ("4XX".to_owned(), refused("it is refused, by a rule or a limit")),
-            (
-                "5XX".to_owned(),
-                refused("the store fails, or others do not answer in time"),
-            ),
-        ])
+        refused(&CODES, &Ref::from_schema_name(Body::name()))
+    }
+}
+
+/// Every code of a refusal, its status, and what it means.
+const CODES: [Refusal; 23] = [
+    (
+        "malformed",
+        StatusCode::BAD_REQUEST,
+        "the path, the query or the body cannot be read, or breaks a limit",
+    ),
+    (
+        "transaction",
+        StatusCode::BAD_REQUEST,
+        "a transaction breaks a rule of the protocol, which the message names",
+    ),
+    (
+        "refused",
+        StatusCode::BAD_REQUEST,
+        "what waits already leaves no room for it, or no funds",
+    ),
+    (
+        "spec",
+        StatusCode::BAD_REQUEST,
+        "a chain's spec breaks a rule, which the message names",
+    ),
+    ("dump", StatusCode::BAD_REQUEST, "the SQL copy cannot be begun"),
+    (
+        "forbidden",
+        StatusCode::UNAUTHORIZED,
+        "the node's cookie is missing or wrong",
+    ),
+    (
+        "wrong_origin",
+        StatusCode::FORBIDDEN,
+        "a page of another site asks",
+    ),
+    (
+        "wrong_host",
+        StatusCode::FORBIDDEN,
+        "the request names another host than this node",
+    ),
+    (
+        "clear",
+        StatusCode::FORBIDDEN,
+        "a secret would cross a network without TLS",
+    ),
+    (
+        "passphrase",
+        StatusCode::FORBIDDEN,
+        "the passphrase does not open the wallet's key",
+    ),
+    ("not_found", StatusCode::NOT_FOUND, "there is no such thing"),
+    (
+        "not_joined",
+        StatusCode::NOT_FOUND,
+        "the node has not joined the chain",
+    ),
+    (
+        "method",
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the path takes other methods, which `Allow` names",
+    ),
+    (
+        "conflict",
+        StatusCode::CONFLICT,
+        "it cannot be done as things are now",
+    ),
+    (
+        "not_committed",
+        StatusCode::CONFLICT,
+        "a receipt needs a committed block",
+    ),
+    (
+        "timeout",
+        StatusCode::CONFLICT,
+        "it did not happen in the time that was given",
+    ),
+    (
+        "refused_by_coordinator",
+        StatusCode::CONFLICT,
+        "the coordinator refuses, for the reason in the message",
+    ),
+    (
+        "too_large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "the body is longer than 16 MiB",
+    ),
+    (
+        "too_fast",
+        StatusCode::TOO_MANY_REQUESTS,
+        "the address asks too much, or was refused too often; `Retry-After` says when again",
+    ),
+    (
+        "storage",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the disk or what is on it fails",
+    ),
+    (
+        "busy",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "as much of it is under way as may be at a time; `Retry-After` says when again",
+    ),
+    (
+        "unreachable",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the coordinator or a worker does not answer",
+    ),
+    ("stopping", StatusCode::SERVICE_UNAVAILABLE, "the node stops"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_described_once() {
+        let source = include_str!("error.rs");
+        let (begin, end) = (
+            source.find("fn code(&self)").unwrap(),
+            source.find("pub(super) fn hint").unwrap(),
+        );
+        let mut used: Vec<&str> = source[begin..end]
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+            .collect();
+        used.sort_unstable();
+        used.dedup();
+        let mut described = CODES.map(|(code, ..)| code);
+        described.sort_unstable();
+        assert_eq!(used, described);
     }
 }

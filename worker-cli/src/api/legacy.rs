@@ -8,17 +8,18 @@ use super::ApiState;
 use super::blocks::as_list;
 use super::error::ApiError;
 use super::pieces::streaming;
-use super::routes::{account_view, blocking, peers_view, wallet_refusal};
+use super::routes::{account_view, blocking, wallet_refusal};
 use super::types::{Accepted, BlockView, Mined};
 use crate::node::RequestError;
 use crate::wallet::{Wallet, WalletError};
 use actix_web::web::{Json, Query};
-use actix_web::{HttpResponse, get, post, put};
+use actix_web::{HttpRequest, HttpResponse, get, post, put};
 use block_chain_common::codec::BoundedBytes;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Amount;
 use block_chain_common::transaction::{Payload, RecordKey, RecordValue};
+use block_chain_web::session::bearer;
 use block_chain_web::strict::{JsonObject, Strict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,6 +54,13 @@ pub(super) fn configure(config: &mut ServiceConfig<'_>) {
         .service(add)
         .service(neighbours)
         .service(data);
+}
+
+/// For a GET that does something: a page elsewhere may have a browser ask for it, with the cookie of whoever is signed in,
+/// but cannot have it send a word that it does not know.
+fn require_word(state: &ApiState, request: &HttpRequest) -> Result<(), ApiError> {
+    state.require_trust()?;
+    bearer(request.headers()).map(drop).ok_or(ApiError::Forbidden)
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -158,13 +166,18 @@ fn opened(
     })
 }
 
-/// Whole base units: a number, or a number as text.
+/// Whole base units: a number, or a number as text. `10.0` is one, too: programs of system 2 count money in floating point.
 fn amount(value: &Value) -> Result<Amount, ApiError> {
-    let number = match value {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        _ => String::new(),
     };
+    let digits = match text.split_once('.') {
+        Some((whole, part)) if !part.is_empty() && part.bytes().all(|digit| digit == b'0') => whole,
+        _ => text.as_str(),
+    };
+    let number = digits.parse::<u64>().ok();
     let number = number.filter(|number| *number > 0);
     number.map(Amount::new).ok_or_else(|| {
         let shown: String = value.to_string().chars().take(80).collect();
@@ -264,7 +277,7 @@ async fn new_transaction(
     let password = body.password;
     let key = blocking(move || match wallets.find(&sender.to_string()) {
         Ok(wallet) => opened(&wallet, password),
-        Err(WalletError::Unknown(_)) => Err(malformed("Sender address validation failed.")),
+        Err(WalletError::Unknown(_)) => Err(malformed(&format!("There is no wallet {sender} on this node."))),
         Err(error) => Err(wallet_refusal(error)),
     })
     .await?;
@@ -338,8 +351,8 @@ async fn json_chain(state: ApiState) -> Result<HttpResponse, ApiError> {
     responses((status = 200, description = "the block", body = Mined), ApiError)
 )]
 #[get("/blockchain/mine_block/")]
-async fn blockchain_mine(state: ApiState) -> Answer<Mined> {
-    state.require_trust()?;
+async fn blockchain_mine(state: ApiState, request: HttpRequest) -> Answer<Mined> {
+    require_word(&state, &request)?;
     if state.node.mempool(0).count == 0 {
         return Err(malformed("No transactions for mining."));
     }
@@ -353,8 +366,8 @@ async fn blockchain_mine(state: ApiState) -> Answer<Mined> {
     responses((status = 200, description = "the block", body = Mined), ApiError)
 )]
 #[get("/leap")]
-async fn leap(state: ApiState) -> Answer<Mined> {
-    state.require_trust()?;
+async fn leap(state: ApiState, request: HttpRequest) -> Answer<Mined> {
+    require_word(&state, &request)?;
     Ok(Json(state.node.mine(MINE).await?))
 }
 
@@ -373,8 +386,8 @@ struct ValidAnswer {
     responses((status = 200, description = "whether it is", body = ValidAnswer), ApiError)
 )]
 #[get("/blockchain/validate/")]
-async fn validate(state: ApiState) -> Answer<ValidAnswer> {
-    state.require_trust()?;
+async fn validate(state: ApiState, request: HttpRequest) -> Answer<ValidAnswer> {
+    require_word(&state, &request)?;
     let report = crate::check::run(&state.node, false, &state.check).await;
     let valid = report.map_err(ApiError::Conflict)?.consistent;
     let message = if valid {
@@ -473,15 +486,26 @@ struct DiscoverRequest {
 /// The nodes that are known.
 #[derive(Serialize, ToSchema)]
 struct HostsAnswer {
-    /// Where their peers reach them.
+    /// Where the interfaces of those are that live.
     hosts: Vec<String>,
     /// How many.
     length: usize,
 }
 
+/// The other workers that the coordinator hears, one entry each: where programs reach its interface, as `HOST:PORT`.
 fn hosts_of(state: &ApiState) -> HostsAnswer {
-    let peers = peers_view(state).peers.into_iter();
-    let hosts: Vec<String> = peers.flat_map(|peer| peer.addresses).collect();
+    let me = state.node.status().public_key;
+    let view = state.node.chain_view();
+    let members = view.iter().flat_map(|view| &view.members);
+    let others = members.filter(|member| member.alive && member.public_key != me);
+    let host = |api: &String| {
+        api.split_once("://")
+            .map_or(api.as_str(), |(_, host)| host)
+            .to_owned()
+    };
+    let hosts: Vec<String> = others
+        .filter_map(|member| member.api.as_ref().map(host))
+        .collect();
     HostsAnswer {
         length: hosts.len(),
         hosts,
@@ -580,17 +604,15 @@ struct DataAnswer {
 )]
 #[get("/data")]
 async fn data(state: ApiState) -> Json<DataAnswer> {
-    let waiting = state.node.mempool(MESSAGES).transactions.into_iter();
+    let waiting = state.node.waiting_messages(MESSAGES);
     let data: Vec<String> = waiting
-        .filter_map(|transaction| {
-            let field = |name: &str| {
-                transaction
-                    .fields
-                    .get(name)
-                    .and_then(Value::as_str)
-                    .map(str::to_owned)
-            };
-            field("message").or_else(|| field("message_hex"))
+        .iter()
+        .filter_map(|checked| match &checked.transaction().payload {
+            Payload::Message { bytes } => {
+                let text = std::str::from_utf8(bytes.as_slice()).map(str::to_owned);
+                Some(text.unwrap_or_else(|_| hex::encode(bytes.as_slice())))
+            }
+            _ => None,
         })
         .collect();
     Json(DataAnswer {

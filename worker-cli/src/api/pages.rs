@@ -2,6 +2,7 @@
 
 mod explorer;
 mod forks;
+mod names;
 mod node;
 mod session;
 mod show;
@@ -12,6 +13,7 @@ use super::error::ApiError;
 use super::routes::blocking;
 use actix_web::HttpResponse;
 use askama::Template;
+use block_chain_common::quantity::Height;
 use block_chain_web::page::{Frame, Link, answer};
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -101,6 +103,23 @@ pub(super) fn refusal(error: &ApiError, base: String) -> Option<String> {
         hint: error.hint(),
     };
     page.render().ok()
+}
+
+/// What became of a block, and its class in the style.
+fn fate(state: &ApiState, height: Height, on_chain: bool) -> (&'static str, &'static str) {
+    let committed = state
+        .node
+        .store()
+        .committed()
+        .map_or(0, |checkpoint| checkpoint.size);
+    match on_chain {
+        true => {
+            let status = state.node.block_status(height).name();
+            (status, status)
+        }
+        false if height.get() < committed => ("orphaned", "orphaned"),
+        false => ("competes", "waits"),
+    }
 }
 
 /// How many characters of a hash are enough to tell it by.

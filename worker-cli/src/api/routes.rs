@@ -14,7 +14,8 @@ pub(super) use wallets::wallet_refusal;
 use super::error::ApiError;
 use super::json::{block_view, to_json, transaction_json};
 use super::types::{
-    BlockView, MempoolView, Origin, RecordVersion, RecordView, Status, TransactionView, Verification,
+    BlockView, MAX_PAGE_BYTES, MempoolView, Origin, RecordVersion, RecordView, Status, TransactionView,
+    Verification,
 };
 use super::{ApiState, Interface, blocks, guard, legacy, metrics, openapi, pages, service};
 use crate::machine::{ChainRead as _, Place};
@@ -166,7 +167,10 @@ fn on_chain(state: &ApiState, id: &TxId) -> Result<(Place, Transaction), ApiErro
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Limit {
+struct MempoolQuery {
+    /// Where it begins: the `next` of another answer.
+    #[serde(default)]
+    from: u64,
     /// How many at most, 1,000 where it is not said.
     limit: Option<usize>,
 }
@@ -174,13 +178,14 @@ struct Limit {
 /// What waits for a block
 #[utoipa::path(
     tag = "transactions",
-    params(Limit),
+    params(MempoolQuery),
     responses((status = 200, description = "the transactions, in order of arrival", body = MempoolView), ApiError)
 )]
 #[get("/v1/mempool")]
-async fn get_mempool(state: ApiState, Query(page): Query<Limit>) -> Answer<MempoolView> {
+async fn get_mempool(state: ApiState, Query(page): Query<MempoolQuery>) -> Answer<MempoolView> {
     let limit = page.limit.unwrap_or(1_000).min(MAX_PAGE);
-    Ok(Json(blocking(move || Ok(state.node.mempool(limit))).await?))
+    let read = move || Ok(state.node.mempool_from(page.from, limit));
+    Ok(Json(blocking(read).await?))
 }
 
 /// A block, by its height or hash
@@ -216,6 +221,9 @@ struct RecordQuery {
     #[serde(default)]
     #[param(default = false)]
     history: bool,
+    /// Of the history what was before this: the `next` of another answer.
+    #[param(example = "17-3")]
+    before: Option<String>,
     /// How many values at most, 1,000 where it is not said.
     limit: Option<usize>,
 }
@@ -238,26 +246,43 @@ fn record_view(state: &ApiState, key: &RecordKey, query: RecordQuery) -> Result<
     let unknown = || ApiError::NotFound(format!("there is no record {:?} on the chain", query.key));
     let place = state.node.store().record(key)?.ok_or_else(unknown)?;
     let current = version(state, place)?;
-    let history = if query.history {
-        Some(versions(state, key, query.limit.unwrap_or(1_000).min(MAX_PAGE))?)
+    let (history, next) = if query.history {
+        let limit = query.limit.unwrap_or(1_000).min(MAX_PAGE);
+        let (found, next) = versions(state, key, query.before.as_deref(), limit)?;
+        (Some(found), next)
     } else {
-        None
+        (None, None)
     };
     Ok(RecordView {
         key: query.key,
         current,
         history,
+        next,
     })
 }
 
-/// The values that a key had, newest first.
+/// The values that a key had, newest first: at most so many, and of at most [`MAX_PAGE_BYTES`] unless the first has more;
+/// and what asks for those before. `before` is that of another answer.
 pub(super) fn versions(
     state: &ApiState,
     key: &RecordKey,
+    before: Option<&str>,
     limit: usize,
-) -> Result<Vec<RecordVersion>, ApiError> {
-    let places = state.node.store().record_history(key, limit)?.into_iter();
-    places.map(|place| version(state, place)).collect()
+) -> Result<(Vec<RecordVersion>, Option<String>), ApiError> {
+    let before = before.map(accounts::parse_place).transpose()?;
+    let store = state.node.store();
+    let (mut found, mut bytes, mut last) = (Vec::new(), 0_usize, None);
+    for place in store.record_history(key, before, limit.saturating_add(1))? {
+        let version = version(state, place)?;
+        let value = version.value.as_ref().or(version.value_hex.as_ref());
+        bytes = bytes.saturating_add(value.map_or(0, String::len));
+        if found.len() >= limit || (bytes > MAX_PAGE_BYTES && !found.is_empty()) {
+            return Ok((found, last));
+        }
+        last = Some(format!("{}-{}", place.height, place.index));
+        found.push(version);
+    }
+    Ok((found, None))
 }
 
 fn version(state: &ApiState, place: Place) -> Result<RecordVersion, ApiError> {

@@ -7,11 +7,11 @@ mod refusals;
 #[path = "../../../common/tests/support/schema.rs"]
 mod schema;
 
-use super::ApiServer;
 use super::types::{
     Accepted, AccountView, BlockView, CheckProgress, CheckReport, Disconnected, DumpStatus, DumpStopped,
     LeaderView, MempoolView, Mined, NodeStatus, PeersView, RecordView, Status, TransactionView,
 };
+use super::{ApiServer, ApiSettings};
 use crate::node::fake::FakeNode;
 use crate::node::{Chains, OpenChain};
 use block_chain_common::codec::encode;
@@ -65,11 +65,19 @@ impl Answer {
 
 impl Served {
     async fn start() -> Self {
+        Self::with_legacy(false).await
+    }
+
+    async fn with_legacy(legacy: bool) -> Self {
         let fake = FakeNode::start();
         let home = Arc::new(OpenChain::driven_elsewhere(fake.node.clone()));
         let chains = Arc::new(Chains::new("main", home));
         let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let (address, server) = ApiServer::start(Arc::clone(&chains), None, bind, fake.dir.path())
+        let settings = ApiSettings {
+            legacy,
+            ..bind.into()
+        };
+        let (address, server) = ApiServer::start(Arc::clone(&chains), None, settings, fake.dir.path())
             .await
             .unwrap();
         let cookie = std::fs::read_to_string(fake.dir.path().join("api.cookie")).unwrap();

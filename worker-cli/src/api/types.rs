@@ -29,11 +29,15 @@ use block_chain_common::evidence::Evidence;
 use block_chain_common::finality::Waiting;
 use block_chain_common::hash::{BlockHash, ChainId};
 use block_chain_common::keys::{Address, PublicKey};
+use block_chain_common::limits::MAX_BLOCK_BYTES;
 use block_chain_common::quantity::{Height, Term, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+/// Bytes of the values or transactions of one page: as many as a block may have. Each request holds its page in memory.
+pub(crate) const MAX_PAGE_BYTES: usize = MAX_BLOCK_BYTES;
 
 /// How far a transaction or block is agreed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]

@@ -148,6 +148,21 @@ fn not_agreed(now: &NodeStatus) -> Vec<(&'static str, String)> {
     rows
 }
 
+async fn record_page(
+    node: &NodeClient,
+    (key, history): (&str, bool),
+    before: Option<String>,
+    limit: usize,
+) -> Result<RecordView, ClientError> {
+    let mut query = vec![
+        ("key", key.to_owned()),
+        ("history", history.to_string()),
+        ("limit", limit.to_string()),
+    ];
+    query.extend(before.map(|before| ("before", before)));
+    node.get("/v1/record", &query).await
+}
+
 pub(super) async fn record(
     node: &NodeClient,
     key: &str,
@@ -155,12 +170,18 @@ pub(super) async fn record(
     limit: usize,
     format: Format,
 ) -> Done {
-    let query = [
-        ("key", key.to_owned()),
-        ("history", history.to_string()),
-        ("limit", limit.to_string()),
-    ];
-    let record: RecordView = node.get("/v1/record", &query).await?;
+    let mut record = record_page(node, (key, history), None, limit).await?;
+    // Long values come in several pages.
+    loop {
+        let left = limit.saturating_sub(record.history.as_ref().map_or(limit, Vec::len));
+        let Some(next) = record.next.take_if(|_| left > 0) else {
+            break;
+        };
+        let page = record_page(node, (key, true), Some(next), left).await?;
+        let found = record.history.get_or_insert_default();
+        found.extend(page.history.unwrap_or_default());
+        record.next = page.next;
+    }
     if format == Format::Json {
         output::json(&record)?;
         return Ok(ExitCode::SUCCESS);
@@ -224,8 +245,22 @@ pub(super) async fn transaction(node: &NodeClient, id: &str, format: Format) -> 
     Ok(ExitCode::SUCCESS)
 }
 
+async fn mempool_page(node: &NodeClient, from: u64, limit: usize) -> Result<MempoolView, ClientError> {
+    let query = [("from", from.to_string()), ("limit", limit.to_string())];
+    node.get("/v1/mempool", &query).await
+}
+
 pub(super) async fn mempool(node: &NodeClient, limit: usize, format: Format) -> Done {
-    let mempool: MempoolView = node.get("/v1/mempool", &[("limit", limit.to_string())]).await?;
+    let mut mempool = mempool_page(node, 0, limit).await?;
+    loop {
+        let left = limit.saturating_sub(mempool.transactions.len());
+        let Some(next) = mempool.next.take_if(|_| left > 0) else {
+            break;
+        };
+        let page = mempool_page(node, next, left).await?;
+        mempool.transactions.extend(page.transactions);
+        mempool.next = page.next;
+    }
     if format == Format::Json {
         output::json(&mempool)?;
         return Ok(ExitCode::SUCCESS);

@@ -5,7 +5,7 @@
 
 use super::mirror::{MempoolMirror, Waiting};
 use super::seen::SeenBlocks;
-use crate::api::types::{Accepted, MempoolView, Mined, NodeStatus, Status};
+use crate::api::types::{Accepted, MAX_PAGE_BYTES, MempoolView, Mined, NodeStatus, Status};
 use crate::net::Network;
 use crate::storage::{StorageError, Store, concerns};
 use block_chain_common::block::Block;
@@ -312,18 +312,31 @@ impl NodeHandle {
     /// What waits, oldest first, at most `limit` of it.
     #[must_use]
     pub fn mempool(&self, limit: usize) -> MempoolView {
-        let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
-        let transactions = mempool
-            .by_sequence
-            .values()
-            .take(limit)
-            .map(crate::api::json::transaction_json)
-            .collect();
+        self.mempool_from(0, limit)
+    }
+
+    /// What waits from a place on, at most `limit` of it, and of at most [`MAX_PAGE_BYTES`].
+    #[must_use]
+    pub fn mempool_from(&self, from: u64, limit: usize) -> MempoolView {
+        let ((part, next), count, bytes) = {
+            let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
+            let part = mempool.part(from, (limit, MAX_PAGE_BYTES), |_| true);
+            (part, mempool.by_sequence.len(), mempool.bytes)
+        };
+        // Writers wait for the lock, not for this.
         MempoolView {
-            transactions,
-            count: mempool.by_sequence.len(),
-            bytes: mempool.bytes,
+            transactions: part.iter().map(crate::api::json::transaction_json).collect(),
+            count,
+            bytes,
+            next,
         }
+    }
+
+    /// The messages that wait, oldest first, at most `limit` of them and of at most [`MAX_PAGE_BYTES`].
+    pub(crate) fn waiting_messages(&self, limit: usize) -> Vec<CheckedTransaction> {
+        let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
+        let is_message = |transaction: &Transaction| matches!(transaction.payload, Payload::Message { .. });
+        mempool.part(0, (limit, MAX_PAGE_BYTES), is_message).0
     }
 
     /// A transaction that waits.
@@ -342,9 +355,8 @@ impl NodeHandle {
     /// What waits and concerns an address, oldest first, at most `limit` of it.
     pub(crate) fn waiting_of(&self, address: &Address, limit: usize) -> Vec<CheckedTransaction> {
         let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
-        let all = mempool.by_sequence.values();
-        let concerned = all.filter(|checked| concerns(checked.transaction(), address));
-        concerned.take(limit).cloned().collect()
+        let concerned = |transaction: &Transaction| concerns(transaction, address);
+        mempool.part(0, (limit, MAX_PAGE_BYTES), concerned).0
     }
 
     /// What happens at the node from now on. A listener that falls behind misses events.

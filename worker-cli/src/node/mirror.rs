@@ -93,6 +93,28 @@ impl MempoolMirror {
         self.by_sequence.get(self.by_id.get(id)?)
     }
 
+    /// What waits from a place on, oldest first: at most so many, and of at most so many encoded bytes unless the first has
+    /// more; and the place that the next part begins at. Each is shared, not copied.
+    pub(crate) fn part(
+        &self,
+        from: u64,
+        (most, most_bytes): (usize, usize),
+        wanted: impl Fn(&Transaction) -> bool,
+    ) -> (Vec<CheckedTransaction>, Option<u64>) {
+        let (mut part, mut bytes) = (Vec::new(), 0_usize);
+        for (sequence, checked) in self.by_sequence.range(from..) {
+            if !wanted(checked.transaction()) {
+                continue;
+            }
+            bytes = bytes.saturating_add(checked.bytes().len());
+            if part.len() >= most || (bytes > most_bytes && !part.is_empty()) {
+                return (part, Some(*sequence));
+            }
+            part.push(checked.clone());
+        }
+        (part, None)
+    }
+
     /// What waits to be added to an address and taken from it.
     pub(crate) fn value_of(&self, address: &Address) -> Waiting {
         self.values.get(address).copied().unwrap_or_default()

@@ -253,14 +253,21 @@ impl Store {
         }
     }
 
-    /// Where a key's values were set, newest first, at most `limit` of them.
+    /// Where a key's values were set, newest first, at most `limit` of them; those before a place, where one is given.
     ///
     /// # Errors
     /// Where reading fails.
-    pub fn record_history(&self, key: &RecordKey, limit: usize) -> Result<Vec<Place>, StorageError> {
+    pub fn record_history(
+        &self,
+        key: &RecordKey,
+        before: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<Place>, StorageError> {
         let Some(current) = self.record(key)? else {
             return Ok(Vec::new());
         };
+        let newest = before.is_none_or(|before| current < before).then_some(current);
+        let end = before.map_or(current, |before| before.min(current));
         let digest = sha256(&[key.as_slice()]);
         let from = key_history_key(
             &digest,
@@ -273,7 +280,7 @@ impl Store {
             .range(
                 &self.inner.keyspaces.key_history,
                 &from,
-                &key_history_key(&digest, current),
+                &key_history_key(&digest, end),
             )
             .rev()
             .map(|guard| {
@@ -282,7 +289,7 @@ impl Store {
                     .map_err(|error| db_error("read", &self.inner.dir, &error))?;
                 place_in(&name, "an entry of the key history")
             });
-        std::iter::once(Ok(current)).chain(earlier).take(limit).collect()
+        newest.into_iter().map(Ok).chain(earlier).take(limit).collect()
     }
 
     /// What an address has.

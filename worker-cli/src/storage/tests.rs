@@ -95,13 +95,25 @@ async fn a_keys_history_has_every_value_once_and_none_that_was_undone() {
     ];
     let fake = grown(&blocks);
     let store = fake.node.store();
-    let history = |limit| store.record_history(&key("k"), limit).unwrap();
+    let history = |limit| store.record_history(&key("k"), None, limit).unwrap();
     let all = [place(3, 1), place(2, 1), place(2, 0), place(1, 0)];
     assert_eq!(history(100), all);
     assert_eq!(history(2), all[..2], "newest first");
+    let before = |place| store.record_history(&key("k"), Some(place), 2).unwrap();
+    assert_eq!(before(all[0]), all[1..3], "what was before it");
+    assert_eq!(before(all[2]), all[3..]);
+    assert_eq!(
+        before(place(9, 0)),
+        all[..2],
+        "all of it was before a place to come"
+    );
+    assert_eq!(before(all[3]), []);
     undo_head(store);
     assert_eq!(history(100), all[1..]);
-    assert_eq!(store.record_history(&key("other"), 9).unwrap(), [place(1, 1)]);
+    assert_eq!(
+        store.record_history(&key("other"), None, 9).unwrap(),
+        [place(1, 1)]
+    );
     undo_head(store);
     assert_eq!(history(100), all[3..]);
     undo_head(store);

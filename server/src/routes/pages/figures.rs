@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, get};
 use askama::Template;
 use block_chain_common::coordinator_api::StakeShare;
 use block_chain_common::quantity::Timestamp;
-use block_chain_web::chart::{Line, lines};
+use block_chain_web::chart::{Line, lines, short};
 use block_chain_web::page::{Frame, Link};
 use block_chain_web::time::utc;
 use serde::Deserialize;
@@ -60,7 +60,15 @@ struct Wanted {
 
 struct Chart {
     title: &'static str,
+    /// The newest value and the highest, in words.
+    says: String,
     svg: String,
+}
+
+/// The values of a point, as the table below the charts has them.
+struct Row {
+    time: String,
+    values: Vec<String>,
 }
 
 #[derive(Template)]
@@ -72,6 +80,8 @@ struct FiguresPage {
     choices: Vec<Link>,
     facts: Vec<(&'static str, String)>,
     charts: Vec<Chart>,
+    columns: Vec<&'static str>,
+    rows: Vec<Row>,
     shares: Vec<(String, String)>,
 }
 
@@ -97,6 +107,7 @@ async fn show_figures(
     })
     .await?;
     let points = points(&rows, now(), (minutes, step));
+    let lines = series(&points);
     let latest = rows.iter().rev().find(|row| !row.shares.is_empty());
     let shares: Vec<StakeShare> = latest
         .and_then(|row| serde_json::from_str(&row.shares).ok())
@@ -110,7 +121,9 @@ async fn show_figures(
         ),
         choices: choices(&all, &chain, wanted.span),
         facts: facts(&rows),
-        charts: charts(&points, step),
+        charts: lines.iter().map(|line| chart(line, &points, step)).collect(),
+        columns: lines.iter().map(|line| line.title).collect(),
+        rows: table(&lines, &points),
         shares: shares
             .iter()
             .map(|share| {
@@ -143,6 +156,10 @@ fn choices(all: &[String], chain: &str, span: Span) -> Vec<Link> {
 struct Point {
     /// Minutes since 1970 at its beginning.
     minute: u64,
+    /// Minutes of it that are over: the newest one's are not all.
+    elapsed: f64,
+    /// Whether it is over, or so much of it that a rate means something.
+    tells_rates: bool,
     sum: FigureRow,
 }
 
@@ -151,9 +168,16 @@ fn points(rows: &[FigureRow], now: Timestamp, (minutes, step): (u64, u64)) -> Ve
     let last = now.get() / 60_000 / step;
     let first = last.saturating_sub((minutes / step).saturating_sub(1));
     let mut points: Vec<Point> = (first..=last)
-        .map(|at| Point {
-            minute: at.saturating_mul(step),
-            sum: FigureRow::default(),
+        .map(|at| {
+            let minute = at.saturating_mul(step);
+            let elapsed_ms = now.get().saturating_sub(minute.saturating_mul(60_000));
+            let elapsed = (float(elapsed_ms) / 60_000.0).min(float(step));
+            Point {
+                minute,
+                elapsed,
+                tells_rates: elapsed * 2.0 >= float(step),
+                sum: FigureRow::default(),
+            }
         })
         .collect();
     for row in rows {
@@ -183,51 +207,93 @@ fn per(sum: i64, count: i64) -> Option<f64> {
     (count > 0).then(|| float(from_sql(sum)) / float(from_sql(count)))
 }
 
-fn charts(points: &[Point], step: u64) -> Vec<Chart> {
-    let minutes = float(step);
-    let chart = |title: &'static str, unit: &str, of: &dyn Fn(&FigureRow) -> Option<f64>| {
-        let line = Line {
-            name: title.to_owned(),
-            points: points
-                .iter()
-                .map(|point| (float(point.minute), of(&point.sum)))
-                .collect(),
-        };
-        let every = (points.len() / 4).max(1);
-        let labels: Vec<(f64, String)> = points
-            .iter()
-            .skip(every / 2)
-            .step_by(every)
-            .map(|point| (float(point.minute), label(point.minute, step)))
-            .collect();
-        Chart {
-            title,
-            svg: lines(title, unit, &[line], &labels),
-        }
+/// A line over time: its title, its unit, and its value at each point; `None` where there is none.
+struct Series {
+    title: &'static str,
+    unit: &'static str,
+    values: Vec<Option<f64>>,
+}
+
+fn series(points: &[Point]) -> Vec<Series> {
+    let of = |title, unit, value: &dyn Fn(&Point) -> Option<f64>| Series {
+        title,
+        unit,
+        values: points.iter().map(value).collect(),
     };
-    let mut charts = vec![
-        chart("Transactions a minute", "a minute", &|sum| {
-            Some(float(from_sql(sum.transactions)) / minutes)
+    let rate = |point: &Point, count: i64| {
+        let known = point.tells_rates.then(|| float(from_sql(count)));
+        known.map(|count| count / point.elapsed)
+    };
+    let mut all = vec![
+        of("Transactions a minute", "a minute", &|point| {
+            rate(point, point.sum.transactions)
         }),
-        chart("Blocks a minute", "a minute", &|sum| {
-            Some(float(from_sql(sum.blocks)) / minutes)
+        of("Blocks a minute", "a minute", &|point| {
+            rate(point, point.sum.blocks)
         }),
-        chart("Seconds between blocks", "seconds", &|sum| {
-            (sum.blocks > 0).then(|| minutes * 60.0 / float(from_sql(sum.blocks)))
+        of("Seconds between blocks", "seconds", &|point| {
+            let blocks = rate(point, point.sum.blocks).filter(|blocks| *blocks > 0.0);
+            blocks.map(|blocks| 60.0 / blocks)
         }),
-        chart("Milliseconds from committed to final", "milliseconds", &|sum| {
-            per(sum.final_ms, sum.finals)
+        of("Milliseconds from committed to final", "milliseconds", &|point| {
+            per(point.sum.final_ms, point.sum.finals)
         }),
-        chart("Bytes a block", "bytes", &|sum| per(sum.bytes, sum.blocks)),
+        of("Bytes a block", "bytes", &|point| {
+            per(point.sum.bytes, point.sum.blocks)
+        }),
     ];
     if points.iter().any(|point| point.sum.work > 0.0) {
-        charts.push(chart(
+        all.push(of(
             "Hashes a second, as the blocks' work tells",
             "hashes a second",
-            &|sum| Some(sum.work / (minutes * 60.0)),
+            &|point| point.tells_rates.then(|| point.sum.work / (point.elapsed * 60.0)),
         ));
     }
-    charts
+    all
+}
+
+fn chart(series: &Series, points: &[Point], step: u64) -> Chart {
+    let times = points.iter().map(|point| float(point.minute));
+    let line = Line {
+        name: series.title.to_owned(),
+        points: times.zip(series.values.iter().copied()).collect(),
+    };
+    let every = (points.len() / 4).max(1);
+    let labels: Vec<(f64, String)> = points
+        .iter()
+        .skip(every / 2)
+        .step_by(every)
+        .map(|point| (float(point.minute), label(point.minute, step)))
+        .collect();
+    let known = || series.values.iter().flatten();
+    Chart {
+        title: series.title,
+        says: known().next_back().map_or_else(
+            || "nothing in this time".to_owned(),
+            |newest| {
+                let most = known().fold(0.0_f64, |most, value| most.max(*value));
+                format!("newest {}, highest {}", short(*newest), short(most))
+            },
+        ),
+        svg: lines(series.title, series.unit, &[line], &labels),
+    }
+}
+
+/// The values of all charts where something happened, newest first.
+fn table(all: &[Series], points: &[Point]) -> Vec<Row> {
+    let row = |(at, point): (usize, &Point)| Row {
+        time: utc(point.minute.saturating_mul(60_000)),
+        values: all
+            .iter()
+            .map(|series| series.values.get(at).copied().flatten())
+            .map(|value| value.map_or_else(|| "–".to_owned(), short))
+            .collect(),
+    };
+    let happened = points.iter().enumerate().rev();
+    happened
+        .filter(|(_, point)| point.sum.blocks > 0)
+        .map(row)
+        .collect()
 }
 
 fn label(minute: u64, step: u64) -> String {
@@ -288,6 +354,24 @@ mod tests {
                 .blocks
         };
         assert_eq!((of(30), of(75), of(90)), (8, 2, 16), "a quarter of an hour each");
+        // The newest quarter has gone by to two thirds.
+        let newest = day.last().unwrap();
+        assert!(
+            (newest.elapsed - 10.0).abs() < 0.01 && newest.tells_rates,
+            "{}",
+            newest.elapsed
+        );
+        let early = points(&rows, Timestamp::new(93 * 60_000), (24 * 60, 15));
+        assert!(!early.last().unwrap().tells_rates && early[0].tells_rates);
+        let blocks = &series(&day)[1].values;
+        assert!(
+            (blocks.last().unwrap().unwrap() - 1.6).abs() < 0.01,
+            "16 blocks in ten minutes"
+        );
+        let interval = &series(&day)[2].values;
+        assert!((interval.last().unwrap().unwrap() - 37.5).abs() < 0.1);
+        assert_eq!(series(&early)[1].values.last().unwrap(), &None);
+        assert_eq!(table(&series(&day), &day).len(), 3, "where something happened");
         assert_eq!(label(90, 1), "01:30");
         assert_eq!(label(24 * 60 * 40, 360), "02-10");
     }

@@ -1,19 +1,19 @@
 //! The explorer: blocks, one block with its Merkle tree, a transaction with its receipt, a key, an address, and a search.
 
 mod account;
+mod block;
 mod find;
 mod merkle;
 
 pub(super) use account::account_facts;
 
-use super::show::{Row, cut, key_link, rows, text};
+use super::names::Names;
+use super::show::{Row, cut, field_text, key_link, record_link, rows, text};
 use super::{frame, html, read, short};
 use crate::api::ApiState;
 use crate::api::error::ApiError;
-use crate::api::json::{reward_of, to_json};
 use crate::api::routes::{full_status, parse, transaction_view, versions};
 use crate::api::types::{NodeStatus, RecordVersion};
-use crate::machine::Place;
 use crate::node::clock;
 use crate::output;
 use actix_web::web::{Path, Query};
@@ -24,13 +24,11 @@ use block_chain_common::header::{Header, Proof};
 use block_chain_common::quantity::{Amount, Height};
 use block_chain_common::transaction::RecordKey;
 use block_chain_web::page::Frame;
-use merkle::TreeRow;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 const BLOCKS_SHOWN: u64 = 25;
-const TRANSACTIONS_SHOWN: u32 = 200;
 const WAITING_SHOWN: usize = 10;
 /// Values of a key that are shown, the newest.
 const VALUES_SHOWN: usize = 100;
@@ -40,7 +38,7 @@ const VALUE_SHOWN: usize = 10_000;
 pub(super) fn configure(config: &mut ServiceConfig<'_>) {
     config
         .service(home)
-        .service(show_block)
+        .service(block::show_block)
         .service(show_transaction)
         .service(show_record)
         .service(account::show_account)
@@ -62,6 +60,7 @@ struct BlockRow {
     proof: String,
     time: String,
     producer: String,
+    producer_name: String,
     hash: String,
 }
 
@@ -100,18 +99,18 @@ async fn home(state: ApiState, Query(asked): Query<From>) -> Result<HttpResponse
         let head = status.height.get();
         let newest = asked.from.unwrap_or(head).min(head);
         let oldest = newest.saturating_sub(BLOCKS_SHOWN - 1);
-        let mut blocks = Vec::new();
+        let (names, mut blocks) = (Names::of(&state), Vec::new());
         for height in (oldest..=newest).rev().map(Height::new) {
             if let Some((hash, header)) = state.node.store().header_at(height)? {
-                blocks.push(block_row(&state, hash, &header));
+                blocks.push(block_row((&state, &names), hash, &header));
             }
         }
         html(&Home {
             frame: frame(&state, format!("Chain {}", status.chain), "./"),
             notices: notices(&status),
-            facts: facts(&status),
+            facts: facts(&status, &names),
             waiting_count: mempool.count,
-            waiting: rows(&mempool.transactions),
+            waiting: rows(&state, &mempool.transactions),
             blocks,
             newer: (newest < head).then(|| newest.saturating_add(BLOCKS_SHOWN).min(head)),
             older: oldest.checked_sub(1),
@@ -120,7 +119,7 @@ async fn home(state: ApiState, Query(asked): Query<From>) -> Result<HttpResponse
     .await
 }
 
-fn block_row(state: &ApiState, hash: BlockHash, header: &Header) -> BlockRow {
+fn block_row((state, names): (&ApiState, &Names), hash: BlockHash, header: &Header) -> BlockRow {
     BlockRow {
         height: header.height.get(),
         state: state.node.block_status(header.height).name(),
@@ -128,6 +127,7 @@ fn block_row(state: &ApiState, hash: BlockHash, header: &Header) -> BlockRow {
         proof: proof(&header.proof),
         time: time(header),
         producer: header.producer.to_string(),
+        producer_name: names.address(&header.producer),
         hash: hash.to_string(),
     }
 }
@@ -194,10 +194,10 @@ fn notices(status: &NodeStatus) -> Vec<Notice> {
     notices
 }
 
-fn facts(status: &NodeStatus) -> Vec<(&'static str, String)> {
+fn facts(status: &NodeStatus, names: &Names) -> Vec<(&'static str, String)> {
     let leader = match status.leader_id {
         Some(_) if status.is_leader => format!("this worker, term {}", status.term),
-        Some(leader) => format!("{leader}, term {}", status.term),
+        Some(leader) => format!("{}, term {}", names.worker(&leader), status.term),
         None => "none".to_owned(),
     };
     let mut facts = vec![
@@ -229,95 +229,6 @@ fn facts(status: &NodeStatus) -> Vec<(&'static str, String)> {
     facts
 }
 
-#[derive(Template)]
-#[template(path = "block.html")]
-struct BlockPage {
-    frame: Frame,
-    height: u64,
-    has_next: bool,
-    facts: Vec<(&'static str, String)>,
-    producer: String,
-    count: u32,
-    transactions: Vec<Row>,
-    earlier: Option<u32>,
-    later: Option<u32>,
-    tree: Vec<TreeRow>,
-    above: Option<String>,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Part {
-    /// The index of the first transaction that is shown.
-    #[serde(default)]
-    from: u32,
-    /// The node of the Merkle tree that is shown, as `LEVEL.INDEX` with level 0 for the leaves; the root where it is not said.
-    #[param(example = "10.0")]
-    node: Option<String>,
-}
-
-/// A block, with its Merkle tree
-#[utoipa::path(
-    tag = "pages",
-    params(("height" = u64, Path, description = "the block's height"), Part),
-    responses((status = 200, description = "the page", body = String, content_type = "text/html"), ApiError)
-)]
-#[get("/blocks/{height}")]
-async fn show_block(
-    state: ApiState,
-    height: Path<u64>,
-    Query(asked): Query<Part>,
-) -> Result<HttpResponse, ApiError> {
-    read(move || block_page(&state, Height::new(*height), &asked)).await
-}
-
-fn block_page(state: &ApiState, height: Height, asked: &Part) -> Result<String, ApiError> {
-    let store = state.node.store().snapshot();
-    let unknown = || ApiError::NotFound(format!("there is no block {height} yet"));
-    let (hash, header) = store.header_at(height)?.ok_or_else(unknown)?;
-    let count = header.transaction_count;
-    let end = asked.from.saturating_add(TRANSACTIONS_SHOWN).min(count);
-    let mut shown = Vec::new();
-    for index in asked.from..end {
-        if let Some(transaction) = store.transaction(Place { height, index })? {
-            shown.push(to_json(&transaction, transaction.id()));
-        }
-    }
-    let ids = store.transaction_ids(height, &hash)?;
-    let (tree, above) = merkle::part(&ids, asked.node.as_deref())?;
-    let facts = vec![
-        ("State", state.node.block_status(height).name().to_owned()),
-        ("Hash", hash.to_string()),
-        ("Before it", header.previous.to_string()),
-        ("Time", time(&header)),
-        (
-            "Proof",
-            match &header.proof {
-                Proof::Work { nonce, .. } => format!("{}, nonce {nonce}", proof(&header.proof)),
-                other => proof(other),
-            },
-        ),
-        ("Reward", units(state, reward_of(state.node.spec(), height))),
-        ("Merkle root", header.transactions_root.to_string()),
-        ("State digest", header.state_digest.to_string()),
-        ("History root", header.history_root.to_string()),
-    ];
-    html(&BlockPage {
-        frame: frame(state, format!("Block {height}"), "./"),
-        height: height.get(),
-        has_next: height < store.head().0,
-        facts,
-        producer: header.producer.to_string(),
-        count,
-        transactions: rows(&shown),
-        earlier: (asked.from > 0).then(|| asked.from.saturating_sub(TRANSACTIONS_SHOWN)),
-        later: (end < count).then_some(end),
-        tree,
-        above,
-    })
-}
-
 fn units(state: &ApiState, amount: Amount) -> String {
     output::units(i128::from(amount.get()), state.node.spec().spec().decimals)
 }
@@ -339,6 +250,7 @@ struct TransactionPage {
     block: Option<u64>,
     fields: Vec<Field>,
     sender: String,
+    sender_name: Option<String>,
     nonce: u64,
     public_key: String,
 }
@@ -354,10 +266,10 @@ async fn show_transaction(state: ApiState, id: Path<String>) -> Result<HttpRespo
     let id: TxId = parse(&id)?;
     read(move || {
         let view = transaction_view(&state, id)?;
-        let transaction = &view.transaction;
+        let (transaction, decimals) = (&view.transaction, state.node.spec().spec().decimals);
         let fields = transaction.fields.iter().map(|(name, value)| Field {
             name: name.clone(),
-            value: cut(&text(value), VALUE_SHOWN),
+            value: cut(&field_text(name, value, decimals), VALUE_SHOWN),
             link: match name.as_str() {
                 "key" | "key_hex" => key_link(transaction),
                 "to" | "address" => Some(format!("accounts/{}", text(value))),
@@ -373,6 +285,9 @@ async fn show_transaction(state: ApiState, id: Path<String>) -> Result<HttpRespo
             block: view.block.map(Height::get),
             fields: fields.collect(),
             sender: transaction.sender.to_string(),
+            sender_name: Names::of(&state)
+                .worker_at(&transaction.sender)
+                .map(str::to_owned),
             nonce: transaction.nonce.get(),
             public_key: transaction.public_key.to_string(),
         })
@@ -410,7 +325,12 @@ impl Version {
 struct RecordPage {
     frame: Frame,
     versions: Vec<Version>,
-    more: bool,
+    /// This page without its place, to which `&before=` is added.
+    link: String,
+    /// Whether newer values are on another page.
+    newer: bool,
+    older: Option<String>,
+    as_json: Option<String>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -422,6 +342,9 @@ struct WhichRecord {
     key: Option<String>,
     /// The key in hex, where it is not text.
     key_hex: Option<String>,
+    /// The values before this place.
+    #[param(example = "17-3")]
+    before: Option<String>,
 }
 
 /// A key, with its history
@@ -432,18 +355,19 @@ struct WhichRecord {
 )]
 #[get("/records")]
 async fn show_record(state: ApiState, Query(asked): Query<WhichRecord>) -> Result<HttpResponse, ApiError> {
-    let (bytes, shown) = match (asked.key, asked.key_hex) {
-        (Some(key), None) => (key.clone().into_bytes(), key),
+    let (bytes, shown, link) = match (asked.key, asked.key_hex) {
+        (Some(key), None) => (key.clone().into_bytes(), key.clone(), record_link(&key)),
         (None, Some(text)) => {
             let bytes = hex::decode(&text);
             let bytes = bytes.map_err(|error| ApiError::Malformed(format!("key_hex: {error}")))?;
-            (bytes, text)
+            let link = format!("records?key_hex={text}");
+            (bytes, text, link)
         }
         _ => return Err(ApiError::Malformed("one of key and key_hex is needed".to_owned())),
     };
     let key = RecordKey::new(bytes).map_err(|error| ApiError::Malformed(format!("the key has {error}")))?;
     read(move || {
-        let found = versions(&state, &key, VALUES_SHOWN.saturating_add(1))?;
+        let (found, older) = versions(&state, &key, asked.before.as_deref(), VALUES_SHOWN)?;
         if found.is_empty() {
             return Err(ApiError::NotFound(format!(
                 "there is no record {:?} on this chain",
@@ -452,8 +376,13 @@ async fn show_record(state: ApiState, Query(asked): Query<WhichRecord>) -> Resul
         }
         html(&RecordPage {
             frame: frame(&state, format!("Record {}", cut(&shown, 120)), "./"),
-            more: found.len() > VALUES_SHOWN,
-            versions: found.iter().take(VALUES_SHOWN).map(Version::of).collect(),
+            versions: found.iter().map(Version::of).collect(),
+            newer: asked.before.is_some(),
+            older,
+            as_json: link
+                .strip_prefix("records?key=")
+                .map(|key| format!("v1/record?history=true&key={key}")),
+            link,
         })
     })
     .await

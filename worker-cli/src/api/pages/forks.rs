@@ -1,6 +1,7 @@
 //! The tree of recent candidates: what was committed, and what was orphaned.
 
-use super::{frame, html, read, short};
+use super::names::Names;
+use super::{fate, frame, html, read, short};
 use crate::api::ApiState;
 use crate::api::error::ApiError;
 use crate::machine::ChainRead as _;
@@ -30,9 +31,11 @@ struct Candidate {
     hash: String,
     previous: String,
     producer: String,
+    producer_name: String,
     time: String,
     count: u32,
     on_chain: bool,
+    link: Option<String>,
     fate: &'static str,
     class: &'static str,
 }
@@ -81,24 +84,26 @@ fn candidates(state: &ApiState) -> Result<Vec<Candidate>, ApiError> {
             all.insert(hash, SeenBlock::of(hash, &header));
         }
     }
-    let committed = store.committed().map_or(0, |checkpoint| checkpoint.size);
+    let names = Names::of(state);
     let mut candidates = Vec::with_capacity(all.len());
     for seen in all.into_values() {
         let on_chain = store.hash_at(seen.height)? == Some(seen.hash);
-        let status = state.node.block_status(seen.height).name();
-        let (fate, class) = match on_chain {
-            true => (status, status),
-            false if seen.height.get() < committed => ("orphaned", "orphaned"),
-            false => ("competes", "waits"),
-        };
+        let (fate, class) = fate(state, seen.height, on_chain);
+        // Of a block that was only announced there may be nothing more.
+        let has_page = on_chain || store.header(&seen.hash)?.is_some();
         candidates.push(Candidate {
             height: seen.height.get(),
             hash: seen.hash.to_string(),
             previous: seen.previous.to_string(),
             producer: seen.producer.to_string(),
+            producer_name: names.address(&seen.producer),
             time: output::utc(seen.timestamp),
             count: seen.transactions,
             on_chain,
+            link: has_page.then(|| match on_chain {
+                true => format!("blocks/{}", seen.height),
+                false => format!("blocks/{}", seen.hash),
+            }),
             fate,
             class,
         });

@@ -1,6 +1,9 @@
 //! What several pages show alike: transactions as rows, links to what they name.
 
+use super::names::Names;
+use crate::api::ApiState;
 use crate::api::types::TransactionJson;
+use crate::output;
 use serde_json::Value;
 
 /// Characters of a value in a row: it may have a megabyte.
@@ -11,18 +14,31 @@ pub(super) struct Row {
     pub(super) id: String,
     pub(super) kind: String,
     pub(super) sender: String,
+    pub(super) sender_name: String,
     pub(super) what: String,
     pub(super) more: String,
     /// The page of the record that it sets.
     pub(super) key_link: Option<String>,
 }
 
-pub(super) fn rows(transactions: &[TransactionJson]) -> Vec<Row> {
+/// Transactions as rows: senders by the names that are known, amounts as the chain writes them.
+pub(super) fn rows(state: &ApiState, transactions: &[TransactionJson]) -> Vec<Row> {
+    let (names, decimals) = (Names::of(state), state.node.spec().spec().decimals);
+    let row = |transaction| row(transaction, &names, decimals);
     transactions.iter().map(row).collect()
 }
 
-fn row(transaction: &TransactionJson) -> Row {
-    let field = |name: &str| transaction.fields.get(name).map(text);
+/// A field of a transaction in words: an amount as the chain writes it.
+pub(super) fn field_text(name: &str, value: &Value, decimals: u8) -> String {
+    match value.as_u64().filter(|_| name == "amount") {
+        Some(amount) => output::units(i128::from(amount), decimals),
+        None => text(value),
+    }
+}
+
+fn row(transaction: &TransactionJson, names: &Names, decimals: u8) -> Row {
+    let fields = &transaction.fields;
+    let field = |name: &str| fields.get(name).map(|value| field_text(name, value, decimals));
     let (what, more) = match transaction.kind.as_str() {
         "put" => (
             field("key").or_else(|| field("key_hex")),
@@ -44,6 +60,7 @@ fn row(transaction: &TransactionJson) -> Row {
         id: transaction.id.to_string(),
         kind: transaction.kind.clone(),
         sender: transaction.sender.to_string(),
+        sender_name: names.address(&transaction.sender),
         what: cut(&what.unwrap_or_default(), SHOWN),
         more: cut(&more.unwrap_or_default(), SHOWN),
         key_link: key_link(transaction),

@@ -30,6 +30,7 @@ struct Entry {
 
 struct Chosen {
     address: String,
+    public_key: String,
     locked: bool,
     facts: Vec<(&'static str, String)>,
 }
@@ -42,6 +43,8 @@ struct WalletPage {
     chosen: Option<Chosen>,
     waiting_count: usize,
     waiting: Vec<Row>,
+    /// Digits after the point of the chain's amounts.
+    decimals: u8,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -67,6 +70,7 @@ async fn show_wallet(state: ApiState, Query(asked): Query<Which>) -> Result<Http
         chosen: None,
         waiting_count: 0,
         waiting: Vec::new(),
+        decimals: state.node.spec().spec().decimals,
     };
     if !state.is_trusted {
         return Ok(answer(html(&page)?));
@@ -88,10 +92,11 @@ async fn show_wallet(state: ApiState, Query(asked): Query<Which>) -> Result<Http
     if let Some(wallet) = chosen {
         let mempool = state.node.mempool(WAITING_SHOWN);
         page.waiting_count = mempool.count;
-        page.waiting = rows(&mempool.transactions);
+        page.waiting = rows(&state, &mempool.transactions);
         page.frame.title = format!("Wallet {}", name(wallet));
         page.chosen = Some(Chosen {
             address: wallet.address.to_string(),
+            public_key: wallet.public_key.to_string(),
             locked: wallet.is_locked(),
             facts: account_facts(&state, wallet.address).await?,
         });

@@ -107,7 +107,7 @@ async fn get_account_history(
 }
 
 /// `HEIGHT-INDEX`.
-fn parse_place(text: &str) -> Result<Place, ApiError> {
+pub(super) fn parse_place(text: &str) -> Result<Place, ApiError> {
     let place = text.split_once('-').and_then(|(height, index)| {
         Some(Place {
             height: Height::new(height.parse().ok()?),

@@ -33,6 +33,7 @@ pub(in crate::api) fn wallet_refusal(error: WalletError) -> ApiError {
     };
     match error {
         WalletError::Unknown(_) | WalletError::None => ApiError::NotFound(message),
+        WalletError::Passphrase(_) => ApiError::Passphrase(message),
         WalletError::Label { .. }
         | WalletError::Number { .. }
         | WalletError::EmptyPassphrase
@@ -117,7 +118,7 @@ async fn add_wallet(state: ApiState, Json(Strict(body)): JsonObject<NewWallet>) 
 
 /// Sign with a wallet's key, and hand it in
 #[utoipa::path(
-    request_body = SignRequest,
+    request_body = Signable,
     tag = "wallets",
     security(("cookie" = [])),
     params(("address" = Address, Path, description = "the wallet's address")),
@@ -127,20 +128,20 @@ async fn add_wallet(state: ApiState, Json(Strict(body)): JsonObject<NewWallet>) 
 async fn sign_with_wallet(
     state: ApiState,
     address: Path<String>,
-    Json(Strict(body)): JsonObject<SignRequest>,
+    Json(Strict(SignRequest(mut what))): JsonObject<SignRequest>,
 ) -> Answer<Accepted> {
-    if body.passphrase.is_some() && !state.is_private {
+    let passphrase = what.take_passphrase();
+    if passphrase.is_some() && !state.is_private {
         return Err(ApiError::Clear);
     }
     let address: Address = parse(&address)?;
-    let payload = payload(body.what)?;
+    let payload = payload(what)?;
     if matches!(&payload, Payload::Transfer { to, .. } if *to == address) {
         return Err(ApiError::Malformed(format!(
             "{address} is the sender's own address"
         )));
     }
     let wallets = state.interface.wallets.clone();
-    let passphrase = body.passphrase;
     let key: SecretKey = blocking(move || {
         let wallet = wallets.find(&address.to_string()).map_err(wallet_refusal)?;
         let opened = wallet.open(|| Ok(passphrase));
@@ -159,14 +160,14 @@ fn payload(what: Signable) -> Result<Payload, ApiError> {
         RecordValue::new(text.into_bytes()).map_err(|error| malformed(what, error.to_string()))
     };
     Ok(match what {
-        Signable::Put { key, value: text } => Payload::Put {
+        Signable::Put { key, value: text, .. } => Payload::Put {
             key: RecordKey::new(key.into_bytes()).map_err(|error| malformed("key", error.to_string()))?,
             value: value(text, "value")?,
         },
-        Signable::Message { message } => Payload::Message {
+        Signable::Message { message, .. } => Payload::Message {
             bytes: value(message, "message")?,
         },
-        Signable::Transfer { to, amount, memo } => Payload::Transfer {
+        Signable::Transfer { to, amount, memo, .. } => Payload::Transfer {
             to,
             amount: Amount::new(amount),
             memo: BoundedBytes::new(memo.clone().into_bytes()).map_err(|_error| {
@@ -176,14 +177,14 @@ fn payload(what: Signable) -> Result<Payload, ApiError> {
                 ))
             })?,
         },
-        Signable::Deposit { to, amount } => Payload::Deposit {
+        Signable::Deposit { to, amount, .. } => Payload::Deposit {
             to,
             amount: Amount::new(amount),
         },
-        Signable::Stake { amount } => Payload::Stake {
+        Signable::Stake { amount, .. } => Payload::Stake {
             amount: Amount::new(amount),
         },
-        Signable::Unstake { amount } => Payload::Unstake {
+        Signable::Unstake { amount, .. } => Payload::Unstake {
             amount: Amount::new(amount),
         },
     })

@@ -305,7 +305,7 @@ async fn a_browser_signs_in_with_the_word_and_only_the_own_pages_change_anything
     let path = format!("/v1/wallets/{}/sign", made["address"].as_str().unwrap());
     let both = format!("{cookie}{own}");
     let put = |pass: &str| json!({ "type": "put", "key": "k", "value": "v", "passphrase": pass }).to_string();
-    assert_eq!(send("POST", &path, &both, &put("wrong")).await.status, 409);
+    assert_eq!(send("POST", &path, &both, &put("wrong")).await.status, 403);
     let signed: Accepted = send("POST", &path, &both, &put("pass")).await.json();
     assert_eq!(signed.count, 1);
     // Out again.

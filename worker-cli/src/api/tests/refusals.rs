@@ -130,7 +130,7 @@ async fn what_is_malformed_or_unknown_is_named() {
             "17-3",
         ),
         ("/v1/roles?after=nobody", 400, "query"),
-        ("/blocks/abc", 400, "path"),
+        ("/blocks/abc", 400, "abc"),
         ("/blocks/9", 404, "9"),
         ("/find?q=none", 404, "none"),
         ("/find", 400, "q"),

@@ -151,12 +151,15 @@ pub struct Accepted {
 /// What waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MempoolView {
-    /// The transactions, in order of arrival; at most the limit asked for.
+    /// The transactions, in order of arrival; at most the limit asked for, and of at most 8 MiB.
     pub transactions: Vec<TransactionJson>,
     /// How many wait in all.
     pub count: usize,
     /// Their encoded bytes in all.
     pub bytes: usize,
+    /// Where the next page begins, where there is more: its `from`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<u64>,
 }
 
 /// Asks for a block now.
@@ -236,7 +239,10 @@ pub struct RecordView {
     /// The value now.
     #[serde(flatten)]
     pub current: RecordVersion,
-    /// All values, newest first, where the history was asked for.
+    /// All values, newest first, where the history was asked for; at most the limit asked for, and of at most 8 MiB.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub history: Option<Vec<RecordVersion>>,
+    /// What asks for those before, where there are more: its `before`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<String>,
 }

@@ -66,27 +66,10 @@ pub struct NewWallet {
     pub file: Option<Zeroizing<String>>,
 }
 
-/// What to sign with a wallet's key.
-#[derive(Deserialize, ToSchema)]
-#[serde(try_from = "TaggedByName<SignParts>")]
-pub struct SignRequest {
-    /// What it is.
-    #[serde(flatten)]
-    pub what: Signable,
-    /// The passphrase, where the key rests encrypted.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub passphrase: Option<Zeroizing<String>>,
-}
-
-/// As it is sent.
+/// What to sign with a wallet's key, and the passphrase where that rests encrypted.
 #[derive(Deserialize)]
-struct SignParts {
-    #[serde(flatten)]
-    what: Signable,
-    #[serde(default)]
-    passphrase: Option<Zeroizing<String>>,
-}
+#[serde(try_from = "TaggedByName<Signable>")]
+pub struct SignRequest(pub Signable);
 
 /// serde takes a number for the name of a variant, too: its place in the source.
 #[derive(Deserialize)]
@@ -99,18 +82,18 @@ struct TaggedByName<T> {
     of: PhantomData<T>,
 }
 
-impl TryFrom<TaggedByName<SignParts>> for SignRequest {
+impl TryFrom<TaggedByName<Signable>> for SignRequest {
     type Error = serde_json::Error;
 
-    fn try_from(tagged: TaggedByName<SignParts>) -> Result<Self, Self::Error> {
+    fn try_from(tagged: TaggedByName<Signable>) -> Result<Self, Self::Error> {
         let mut all = tagged.rest;
         all.insert("type".to_owned(), tagged.kind.into());
-        let SignParts { what, passphrase } = serde_json::from_value(all.into())?;
-        Ok(Self { what, passphrase })
+        serde_json::from_value(all.into()).map(Self)
     }
 }
 
-/// What a wallet may sign by the node.
+/// What a wallet may sign by the node. Each has the passphrase as a field of its own: makers of clients do not know a choice
+/// within a whole.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Signable {
@@ -122,11 +105,19 @@ pub enum Signable {
         /// Its value, at most 1 MiB.
         #[schema(example = "{\"paid\":true}")]
         value: String,
+        /// The passphrase, where the key rests encrypted.
+        #[serde(default)]
+        #[schema(value_type = Option<String>)]
+        passphrase: Option<Zeroizing<String>>,
     },
     /// A message.
     Message {
         /// Its text, at most 1 MiB.
         message: String,
+        /// The passphrase, where the key rests encrypted.
+        #[serde(default)]
+        #[schema(value_type = Option<String>)]
+        passphrase: Option<Zeroizing<String>>,
     },
     /// Units to somebody.
     Transfer {
@@ -137,6 +128,10 @@ pub enum Signable {
         /// A note of at most 256 bytes, which everybody can read.
         #[serde(default)]
         memo: String,
+        /// The passphrase, where the key rests encrypted.
+        #[serde(default)]
+        #[schema(value_type = Option<String>)]
+        passphrase: Option<Zeroizing<String>>,
     },
     /// New units for somebody; the wallet needs the role `issue`.
     Deposit {
@@ -144,17 +139,43 @@ pub enum Signable {
         to: Address,
         /// How many base units.
         amount: u64,
+        /// The passphrase, where the key rests encrypted.
+        #[serde(default)]
+        #[schema(value_type = Option<String>)]
+        passphrase: Option<Zeroizing<String>>,
     },
     /// Units to lock as stake.
     Stake {
         /// How many base units.
         amount: u64,
+        /// The passphrase, where the key rests encrypted.
+        #[serde(default)]
+        #[schema(value_type = Option<String>)]
+        passphrase: Option<Zeroizing<String>>,
     },
     /// Units of a stake to release.
     Unstake {
         /// How many base units.
         amount: u64,
+        /// The passphrase, where the key rests encrypted.
+        #[serde(default)]
+        #[schema(value_type = Option<String>)]
+        passphrase: Option<Zeroizing<String>>,
     },
+}
+
+impl Signable {
+    /// Takes the passphrase out.
+    pub fn take_passphrase(&mut self) -> Option<Zeroizing<String>> {
+        match self {
+            Self::Put { passphrase, .. }
+            | Self::Message { passphrase, .. }
+            | Self::Transfer { passphrase, .. }
+            | Self::Deposit { passphrase, .. }
+            | Self::Stake { passphrase, .. }
+            | Self::Unstake { passphrase, .. } => passphrase.take(),
+        }
+    }
 }
 
 /// A receipt that this node has verified.

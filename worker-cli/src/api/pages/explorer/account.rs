@@ -3,6 +3,7 @@
 use super::units;
 use crate::api::ApiState;
 use crate::api::error::ApiError;
+use crate::api::pages::names::Names;
 use crate::api::pages::{frame, html, read};
 use crate::api::routes::{account_view, history_view, parse};
 use crate::api::types::Movement;
@@ -63,6 +64,7 @@ struct AccountPage {
     facts: Vec<(&'static str, String)>,
     entries: Vec<Entry>,
     next: Option<String>,
+    newer: bool,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -87,7 +89,10 @@ pub(super) async fn show_account(
     Query(asked): Query<Before>,
 ) -> Result<HttpResponse, ApiError> {
     let address: Address = parse(&address)?;
-    let facts = account_facts(&state, address).await?;
+    let mut facts = account_facts(&state, address).await?;
+    if let Some(worker) = Names::of(&state).worker_at(&address) {
+        facts.insert(0, ("Own wallet of", worker.to_owned()));
+    }
     read(move || {
         let history = history_view(&state, address, asked.before.as_deref(), ENTRIES_SHOWN)?;
         let entries = history.entries.iter();
@@ -97,6 +102,7 @@ pub(super) async fn show_account(
             facts,
             entries: entries.map(|entry| Entry::of(entry, history.decimals)).collect(),
             next: history.next,
+            newer: asked.before.is_some(),
         })
     })
     .await

@@ -11,7 +11,8 @@ use actix_web::web::Query;
 use actix_web::{HttpResponse, get};
 use askama::Template;
 use block_chain_common::hash::{BlockHash, TxId};
-use block_chain_common::keys::Address;
+use block_chain_common::keys::{Address, PublicKey};
+use block_chain_common::state::Account;
 use block_chain_common::transaction::RecordKey;
 use block_chain_web::page::{Frame, answer};
 use serde::Deserialize;
@@ -88,7 +89,7 @@ fn found(state: &ApiState, wanted: &str) -> Result<Vec<(String, String)>, ApiErr
         let (page, what) = match store.hash_at(height)? == Some(hash) {
             true => (format!("blocks/{height}"), format!("block {height}")),
             false => (
-                "forks".to_owned(),
+                format!("blocks/{hash}"),
                 format!("a block that competed for height {height}"),
             ),
         };
@@ -101,6 +102,15 @@ fn found(state: &ApiState, wanted: &str) -> Result<Vec<(String, String)>, ApiErr
     }
     if wanted.parse::<Address>().is_ok() {
         found.push((format!("accounts/{wanted}"), "an address".to_owned()));
+    }
+    // Any 32 bytes may be a key: it is one here if its address ever had anything.
+    if let Ok(key) = wanted.parse::<PublicKey>() {
+        let address = key.address();
+        if store.account(&address)? != Account::default()
+            || !store.account_history(&address, None, 1)?.is_empty()
+        {
+            found.push((format!("accounts/{address}"), format!("the key of {address}")));
+        }
     }
     if let Ok(key) = RecordKey::new(wanted.as_bytes().to_vec())
         && store.record(&key)?.is_some()
