@@ -286,12 +286,12 @@ impl NodeClient {
 }
 
 /// A client of this machine's own nodes: what goes to them (the cookie, a database's password) goes through no proxy
-/// that the environment names, and follows no redirection. A node that serves TLS is known by its certificate's fingerprint.
+/// that the environment names. A node that serves TLS is known by its certificate's fingerprint.
 fn local_http(fingerprint: Option<&str>) -> Result<reqwest::ClientBuilder, ClientError> {
     let trust = fingerprint.map(|fingerprint| Trust::pinned(fingerprint.to_owned()));
     let http = trust.unwrap_or_default().http_client();
     let http = http.map_err(|error| ClientError::Answer(error.to_string()))?;
-    Ok(http.no_proxy().redirect(reqwest::redirect::Policy::none()))
+    Ok(http.no_proxy())
 }
 
 /// The body, of at most [`MAX_ANSWER_BYTES`].

@@ -22,7 +22,7 @@ use crate::backup::{WorkerBackupError, finish_restore};
 use crate::cli::settings::SettingsError;
 use crate::cli::{Cli, Command, Global};
 use crate::client::{ClientError, NodeClient, servers};
-use crate::coordinator::CoordinatorError;
+use crate::coordinator::{CoordinatorError, is_here};
 use crate::dump::DatabaseUrl;
 use crate::flags::{JoinFlags, NodeFlags};
 use crate::identity::WorkerFile;
@@ -340,14 +340,7 @@ async fn run_node(
     } else {
         global.server.clone()
     };
-    let local = |server: &String| {
-        let host = url::Url::parse(server)
-            .ok()
-            .and_then(|url| url.host_str().map(str::to_owned))
-            .unwrap_or_default();
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    };
-    let default: IpAddr = if all.iter().all(local) {
+    let default: IpAddr = if all.iter().all(|server| is_here(server)) {
         Ipv4Addr::LOCALHOST.into()
     } else {
         Ipv4Addr::UNSPECIFIED.into()

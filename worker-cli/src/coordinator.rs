@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -113,8 +114,12 @@ impl CoordinatorClient {
     /// Where no HTTP client can be made, or what is trusted is no use.
     pub fn new(servers: Vec<String>, token: Option<String>, trust: &Trust) -> Result<Self, CoordinatorError> {
         trust.check(&servers)?;
-        let http = trust
-            .http_client()?
+        let mut http = trust.http_client()?;
+        if servers.iter().all(|server| is_here(server)) {
+            // Tokens for this machine go to no proxy that the environment names.
+            http = http.no_proxy();
+        }
+        let http = http
             .connect_timeout(CONNECT)
             .build()
             .map_err(|error| CoordinatorError::Client(error.to_string()))?;
@@ -450,6 +455,14 @@ impl CoordinatorClient {
             reason,
         }
     }
+}
+
+/// Whether a server's URL names this machine.
+pub(crate) fn is_here(server: &str) -> bool {
+    let url = url::Url::parse(server).ok();
+    let host = url.as_ref().and_then(url::Url::host_str).unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A stream's lines, however it is cut into chunks.

@@ -102,7 +102,7 @@ impl Trust {
         }
     }
 
-    /// An HTTP client that trusts so.
+    /// An HTTP client that trusts so. It follows no redirection: that could lead to another server, or out of TLS.
     ///
     /// # Errors
     /// Where TLS cannot be set up: nothing is then sent without it.
@@ -124,7 +124,8 @@ impl Trust {
                 builder.with_root_certificates(roots).with_no_client_auth()
             }
         };
-        Ok(reqwest::Client::builder().tls_backend_preconfigured(config))
+        let client = reqwest::Client::builder().tls_backend_preconfigured(config);
+        Ok(client.redirect(reqwest::redirect::Policy::none()))
     }
 }
 

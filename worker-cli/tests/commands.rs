@@ -31,6 +31,8 @@ mod postgres;
 mod servers;
 #[path = "commands/storage_faults.rs"]
 mod storage_faults;
+#[path = "commands/stories.rs"]
+mod stories;
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;

@@ -120,6 +120,20 @@ async fn a_coordinator_of_another_version_is_named_as_that_also_to_who_is_regist
 }
 
 #[test]
+fn this_machine_is_known_by_its_names() {
+    for (server, here) in [
+        ("http://localhost:18000", true),
+        ("https://127.0.0.1", true),
+        ("http://[::1]:18000", true),
+        ("http://10.0.0.7:18000", false),
+        ("http://localhost.example", false),
+        ("nonsense", false),
+    ] {
+        assert_eq!(is_here(server), here, "{server}");
+    }
+}
+
+#[test]
 fn a_fingerprint_that_protects_nothing_is_refused() {
     let right = "AB:".repeat(31) + "AB";
     for (server, fingerprint, fits) in [

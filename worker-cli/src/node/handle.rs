@@ -169,7 +169,7 @@ impl Shared {
         (coordinator_key, key): (PublicKey, SecretKey),
         commands: mpsc::Sender<Command>,
     ) -> Self {
-        let status = first_status(&store, &spec, &key);
+        let (status, seen) = (first_status(&store, &spec, &key), SeenBlocks::of(&store));
         Self {
             data_dir,
             store,
@@ -182,7 +182,7 @@ impl Shared {
             mempool: RwLock::new(MempoolMirror::default()),
             connected: RwLock::new(Vec::new()),
             network: OnceLock::new(),
-            seen: SeenBlocks::default(),
+            seen,
             events: broadcast::channel(EVENTS_KEPT).0,
             signing: tokio::sync::Mutex::new(()),
             started: Mutex::new(std::time::Instant::now()),

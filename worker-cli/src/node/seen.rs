@@ -2,6 +2,7 @@
 
 use super::handle::NodeHandle;
 use crate::machine::Write;
+use crate::storage::Store;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::Header;
 use block_chain_common::keys::Address;
@@ -11,6 +12,8 @@ use std::sync::{PoisonError, RwLock};
 
 /// How many are kept: a page shows the last heights.
 const KEPT: usize = 256;
+/// Blocks below the head that a start looks back at: those that may still give way are few, and a start is quick.
+const AT_START: u64 = 16;
 
 /// A block, as far as a page shows it.
 #[derive(Debug, Clone)]
@@ -41,6 +44,16 @@ impl SeenBlock {
 pub(crate) struct SeenBlocks(RwLock<VecDeque<SeenBlock>>);
 
 impl SeenBlocks {
+    /// The end of the chain as it is when a node starts: what of it gives way later was seen too.
+    pub(crate) fn of(store: &Store) -> Self {
+        let head = store.head().0.get();
+        let seen = (head.saturating_sub(AT_START)..=head).filter_map(|height| {
+            let (hash, header) = store.header_at(Height::new(height)).ok().flatten()?;
+            Some(SeenBlock::of(hash, &header))
+        });
+        Self(RwLock::new(seen.collect()))
+    }
+
     /// Takes a candidate that is stored beside the chain, or a block of the chain.
     pub(crate) fn note(&self, write: &Write) {
         let block = match write {

@@ -101,7 +101,7 @@ async fn wallets(program: &Program, me: &str) {
     };
     assert_eq!(balance("+49 170 1").await, 0);
     let wrong = value!({ "number": "+49 170 1", "password": "another" });
-    assert_eq!(program.post("/wallet/get_balance/", wrong).await.0, 409);
+    assert_eq!(program.post("/wallet/get_balance/", wrong).await.0, 403);
     refused(
         program.get("/blockchain/mine_block/").await,
         "No transactions for mining.",
@@ -146,9 +146,22 @@ async fn wallets(program: &Program, me: &str) {
     );
     assert_eq!(balance("+49 170 1").await, 2);
     let (status, answer) = program.post(path, send(&ana, &ben, value!(1), "wrong")).await;
-    assert_eq!(status, 409, "{answer}");
+    assert_eq!(status, 403, "{answer}");
+    // An address that is good, but whose key is elsewhere.
+    let stranger = block_chain_common::keys::SecretKey::from_seed(&[7; 32])
+        .public_key()
+        .address();
+    refused(
+        program
+            .post(path, send(&stranger.to_string(), &ben, value!(1), ""))
+            .await,
+        "There is no wallet",
+    );
     assert_eq!(
-        program.post(path, send(&ana, &ben, value!(1), "secret")).await.0,
+        program
+            .post(path, send(&ana, &ben, value!(1.0), "secret"))
+            .await
+            .0,
         200
     );
     assert_eq!(program.get("/blockchain/mine_block/").await.0, 200);
@@ -164,7 +177,11 @@ async fn wallets(program: &Program, me: &str) {
         ("GET", "/blockchain/mine_block/"),
         ("GET", "/leap"),
         ("GET", "/blockchain/validate/"),
+        ("POST", "/wallet/new_wallet/"),
+        ("POST", "/wallet/get_balance/"),
         ("POST", "/transaction/deposit/"),
+        ("POST", "/transaction/new_transaction/"),
+        ("POST", "/discover"),
         ("POST", "/inject"),
         ("PUT", "/add?message=m"),
     ] {
@@ -209,6 +226,8 @@ async fn messages(program: &Program) {
     assert_eq!(add("?message=hello%20there").await.0, 200);
     refused(add("").await, "There is no message.");
     refused(add("?message=").await, "There is no message.");
+    // Whatever else waits.
+    assert_eq!(program.post("/inject", value!({ "data": 1 })).await.0, 200);
     let (_, waiting) = program.get("/data").await;
     assert_eq!(waiting, value!({ "data": ["hello there"], "length": 1 }));
     assert_eq!(program.get("/leap").await.0, 200);
@@ -227,4 +246,78 @@ async fn messages(program: &Program) {
         program.get("/neighbours").await.1,
         value!({ "neighbours": [], "length": 0 })
     );
+}
+
+/// With neighbours, one of which dies; and money that who may issue it deposits.
+#[test]
+fn neighbours_that_live_are_named_and_who_may_issue_deposits() {
+    let (server, home, other) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let flags = [
+        "--difficulty",
+        "4",
+        "--block-interval-ms",
+        "0",
+        "--lease-ms",
+        "1000",
+        "--heartbeat-ms",
+        "200",
+    ];
+    let coordinator = Coordinator::with(server.path(), &flags);
+    let (dir, ben) = (home.path(), other.path());
+    let _registered = (Registered(dir), Registered(ben));
+    json(
+        dir,
+        &["register", "--legacy-routes", "--server", &coordinator.url],
+    );
+    json(
+        ben,
+        &["register", "--legacy-routes", "--server", &coordinator.url],
+    );
+    wait(dir, &["peers"], |found| found["count"] == 1);
+    let me = json(dir, &["balance"])["address"].as_str().unwrap().to_owned();
+    let program = Program::of(dir);
+    let of_ben = Program::of(ben);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let host = of_ben.url.trim_start_matches("http://").to_owned();
+    runtime.block_on(async {
+        let expected = value!({ "neighbours": [host], "length": 1 });
+        assert_eq!(program.get("/neighbours").await.1, expected);
+        let (_, found) = program.post("/discover", value!({ "host": host })).await;
+        assert_eq!(found["hosts"], value!([host]));
+        // It is one to ask.
+        let (_, stats) = of_ben.get("/stats").await;
+        assert_eq!(stats["length"], 1);
+        // Both agree on the chain that one of them mines.
+        assert_eq!(program.get("/leap").await.0, 200);
+        while of_ben.get("/stats").await.1["length"] != 2 {}
+        assert_eq!(of_ben.get("/stats").await.1, program.get("/stats").await.1);
+        assert_eq!(of_ben.get("/blockchain/validate/").await.1["valid"], true);
+    });
+    // Whoever makes a chain may issue on it. The routes are there for each chain.
+    let words = ["--proof", "authority", "--interval", "0"];
+    json(
+        dir,
+        &[&["chain", "create", "--name", "money"], &words[..]].concat(),
+    );
+    runtime.block_on(async {
+        let path = "/chains/money/transaction/deposit/";
+        let (status, answer) = program.post(path, value!({ "wallet": me, "amount": 10 })).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(program.get("/chains/money/blockchain/mine_block/").await.0, 200);
+    });
+    // The deposit, and the block's reward.
+    assert_eq!(
+        json(dir, &["balance", "--chain", "money"])["confirmed"].as_u64(),
+        Some(11)
+    );
+    super::faults::signal(ben, "KILL");
+    runtime.block_on(async { while program.get("/neighbours").await.1["length"] != 0 {} });
+    json(ben, &["status"]);
 }

@@ -5,24 +5,38 @@
     reason = "a story is read from its beginning to its end"
 )]
 
-use super::browser::{Browser, DARK_PHONE, WIDE};
+use super::browser::{Browser, DARK_PHONE, Look, WIDE};
 use super::chain::{json, wait};
 use super::node::{Coordinator, Registered};
 use std::path::Path;
 
+/// Every look that a page has.
+const LOOKS: [(Look, &str); 4] = [
+    (DARK_PHONE, "narrow-dark"),
+    (
+        Look {
+            dark: false,
+            ..DARK_PHONE
+        },
+        "narrow-light",
+    ),
+    (WIDE, "wide-light"),
+    (Look { dark: true, ..WIDE }, "wide-dark"),
+];
+
 /// Runs a story in a browser, whose steps wait for each other.
-fn story(run: impl Future<Output = ()>) {
+pub(super) fn story(run: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(run);
 }
 
-fn page(dir: &Path) -> String {
+pub(super) fn page(dir: &Path) -> String {
     let about = std::fs::read_to_string(dir.join("node.json")).unwrap();
     let about: serde_json::Value = serde_json::from_str(&about).unwrap();
     about["api"].as_str().unwrap().to_owned()
 }
 
-fn put(dir: &Path, key: &str, value: &str) -> String {
+pub(super) fn put(dir: &Path, key: &str, value: &str) -> String {
     let added = json(dir, &["add_transaction", "--key", key, "--value", value]);
     added["transaction_ids"][0].as_str().unwrap().to_owned()
 }
@@ -64,17 +78,10 @@ fn the_explorer_leads_from_a_search_to_a_verified_receipt() {
             )
             .await;
         browser.picture("transaction-wide-light").await;
-        let receipt = browser
-            .element("a[download]")
-            .await
-            .prop("href")
-            .await
-            .unwrap()
-            .unwrap();
-        // Installed by whichever test comes first.
-        let _installed = rustls::crypto::ring::default_provider().install_default().is_ok();
-        let text = reqwest::get(&receipt).await.unwrap().text().await.unwrap();
-        assert!(text.starts_with("block-chain receipt v1\n"), "{text}");
+        browser.click("a[download]").await;
+        let receipt = browser.downloaded(&format!("{}.receipt", &id[..12])).await;
+        let verified = json(dir, &["verify", receipt.to_str().unwrap()]);
+        assert_eq!(verified["standing"], "final", "{verified}");
 
         browser.click("#state a[href='blocks/1']").await;
         browser.shows("h1", "Block 1").await;
@@ -153,6 +160,15 @@ fn a_wallet_is_made_and_used_in_the_browser() {
         let (label, passphrase) = ("savings <b>", "a passphrase");
         browser.fill("#create input[name=label]", label).await;
         browser.fill("#create input[name=passphrase]", passphrase).await;
+        browser.fill("#create [data-again]", "a passphrasr").await;
+        browser.click("#create button").await;
+        browser
+            .shows("#create output", "the two passphrases differ")
+            .await;
+        browser
+            .script("document.querySelector('#create [data-again]').value = ''")
+            .await;
+        browser.fill("#create [data-again]", passphrase).await;
         browser.click("#create button").await;
         browser.shows("h1", "Wallet savings <b>").await;
         let savings = browser.shows("#address", "bcw1").await;
@@ -258,7 +274,7 @@ fn every_page_fits_a_telephone_light_and_dark() {
     ];
     let url = page(dir);
     story(async {
-        for (look, name) in [(DARK_PHONE, "narrow-dark"), (WIDE, "wide-light")] {
+        for (look, name) in LOOKS {
             let browser = Browser::start(look).await;
             for (what, path) in &paths {
                 browser.go(&format!("{url}/{path}")).await;
@@ -332,6 +348,7 @@ fn the_operator_lets_workers_in_and_makes_and_forks_chains() {
         browser.shows("#create output", "register --token ").await;
         browser.go(&format!("{url}/tokens")).await;
         browser.click("#tokens button").await;
+        assert!(browser.agree().await.contains("to revoke"));
         browser.shows("#tokens", "revoked").await;
 
         // The network shows it, with what it mines, and why what is not final is not.
@@ -351,6 +368,8 @@ fn the_operator_lets_workers_in_and_makes_and_forks_chains() {
         browser.fill("#make input[name=name]", "audit").await;
         browser.click("#make button").await;
         browser.shows("#make output", "chain join audit").await;
+        browser.shows("#chains", "audit").await;
+        browser.shows("#fork-chain", "audit").await;
         browser.fill("#make input[name=name]", "main").await;
         browser.click("#make button").await;
         browser.shows("#make output", "there is a chain").await;
@@ -384,14 +403,25 @@ fn the_operator_lets_workers_in_and_makes_and_forks_chains() {
         browser.shows("nav", "Sign in").await;
         browser.end().await;
 
-        let phone = Browser::start(DARK_PHONE).await;
-        for path in ["", "chains", "figures", "tokens", "login"] {
-            phone.go(&format!("{url}/{path}")).await;
-            phone.shows("main", "").await;
-            phone.fits(path).await;
-            phone.picture(&format!("server-{path}-narrow-dark")).await;
+        for (look, name) in LOOKS {
+            let browser = Browser::start(look).await;
+            for path in ["", "chains", "figures", "tokens", "login"] {
+                browser.go(&format!("{url}/{path}")).await;
+                browser.shows("main", "").await;
+                browser.fits(path).await;
+                browser.picture(&format!("server-{path}-{name}")).await;
+                if path == "login" {
+                    browser.fill("input[name=word]", &format!("{word}\n")).await;
+                    browser.shows("nav", "Sign out").await;
+                }
+            }
+            for path in ["tokens", "chains"] {
+                browser.go(&format!("{url}/{path}")).await;
+                browser.fits(path).await;
+                browser.picture(&format!("server-{path}-operator-{name}")).await;
+            }
+            browser.end().await;
         }
-        phone.end().await;
         drop(registered);
     });
 }

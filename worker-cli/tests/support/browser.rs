@@ -41,8 +41,14 @@ pub(crate) const DARK_PHONE: Look = Look {
 pub(crate) struct Browser {
     pub(crate) client: Client,
     _driver: Driver,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
+
+/// Keys, as the driver names them.
+const TAB: &str = "\u{E004}";
+pub(crate) const ENTER: &str = "\u{E007}";
+/// More stops than any page has.
+const STOPS: usize = 200;
 
 impl Browser {
     pub(crate) async fn start(look: Look) -> Self {
@@ -67,6 +73,11 @@ impl Browser {
             .unwrap();
         let profile = tempfile::tempdir().unwrap();
         let scheme = u8::from(!look.dark);
+        // Pictures for people show whole pages.
+        let height = match std::env::var_os("BLOCK_CHAIN_PICTURES") {
+            Some(_) => 2_400,
+            None => 1_000,
+        };
         let arguments = [
             "--headless=new".to_owned(),
             // Its own sandbox needs what containers, and root, have not.
@@ -74,14 +85,15 @@ impl Browser {
             "--disable-gpu".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
             "--hide-scrollbars".to_owned(),
-            format!("--window-size={},1000", look.width),
+            format!("--window-size={},{height}", look.width),
             format!("--blink-settings=preferredColorScheme={scheme}"),
             format!("--user-data-dir={}", profile.path().display()),
         ];
-        let mut options = json!({ "args": arguments });
+        let downloads = profile.path().join("downloads");
+        let mut options = json!({ "args": arguments, "prefs": { "download.default_directory": downloads } });
         if look.width < 500 {
             // A desktop's window has a least width; a telephone's screen is smaller.
-            let metrics = json!({ "width": look.width, "height": 800, "pixelRatio": 2.0, "touch": false, "mobile": false });
+            let metrics = json!({ "width": look.width, "height": height, "pixelRatio": 2.0, "touch": false, "mobile": false });
             options["mobileEmulation"] = json!({ "deviceMetrics": metrics });
         }
         let wanted = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": { "browser": "ALL" } });
@@ -93,7 +105,7 @@ impl Browser {
         Self {
             client,
             _driver: driver,
-            _profile: profile,
+            profile,
         }
     }
 
@@ -148,6 +160,53 @@ impl Browser {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Says yes to the question that the page asks; the question.
+    pub(crate) async fn agree(&self) -> String {
+        let question = self.client.get_alert_text().await.unwrap();
+        self.client.accept_alert().await.unwrap();
+        question
+    }
+
+    /// Presses the tabulator until an element has the focus, which must show.
+    pub(crate) async fn tab_to(&self, css: &str) {
+        let is_there = format!("return document.activeElement.matches({})", json!(css));
+        for _ in 0..STOPS {
+            self.keys(TAB).await;
+            if self.script(&is_there).await == true {
+                let outline = "return getComputedStyle(document.activeElement).outlineStyle";
+                assert_ne!(
+                    self.script(outline).await,
+                    "none",
+                    "{css}: the focus does not show"
+                );
+                return;
+            }
+        }
+        let source = self.client.source().await.unwrap();
+        assert!(source.is_empty(), "no {css} within {STOPS} stops\n{source}");
+    }
+
+    /// Sends keys to whatever has the focus.
+    pub(crate) async fn keys(&self, keys: &str) {
+        let focused = self.client.active_element().await.unwrap();
+        focused.send_keys(keys).await.unwrap();
+    }
+
+    /// A file that a click has the browser download, once it is whole.
+    pub(crate) async fn downloaded(&self, name: &str) -> std::path::PathBuf {
+        let path = self.profile.path().join("downloads").join(name);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !path.exists() {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{} did not come",
+                path.display()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        path
     }
 
     pub(crate) async fn script(&self, text: &str) -> serde_json::Value {

@@ -97,7 +97,11 @@ fn candidates(state: &ApiState) -> Result<Vec<Candidate>, ApiError> {
             previous: seen.previous.to_string(),
             producer: seen.producer.to_string(),
             producer_name: names.address(&seen.producer),
-            time: output::utc(seen.timestamp),
+            // The first block is of no time.
+            time: match seen.height {
+                Height::ZERO => "–".to_owned(),
+                _ => output::utc(seen.timestamp),
+            },
             count: seen.transactions,
             on_chain,
             link: has_page.then(|| match on_chain {
