@@ -147,11 +147,11 @@ impl CoordinatorClient {
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
     }
 
-    /// Checks that a coordinator of this version answers.
+    /// Checks that a coordinator of this version of the interface answers; its program's version.
     ///
     /// # Errors
     /// Where none does, or it is another program or version.
-    pub async fn check(&self) -> Result<(), CoordinatorError> {
+    pub async fn check(&self) -> Result<String, CoordinatorError> {
         let (server, response) = self.request(Method::GET, "/healthz", None::<&()>).await?;
         let status = response.status();
         let text = bounded_text(response).await.unwrap_or_default();
@@ -161,7 +161,9 @@ impl CoordinatorClient {
             return Err(CoordinatorError::NotACoordinator { server, reason });
         }
         match health["api_version"].as_u64() {
-            Some(found) if found == u64::from(API_VERSION) => Ok(()),
+            Some(found) if found == u64::from(API_VERSION) => {
+                Ok(health["version"].as_str().unwrap_or("unknown").to_owned())
+            }
             found => Err(CoordinatorError::Version {
                 server,
                 found: found.unwrap_or(0),

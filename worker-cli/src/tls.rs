@@ -146,19 +146,19 @@ fn roots(text: &str) -> Result<RootCertStore, String> {
 pub(crate) fn certificate_complaint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // An error of I/O has the one within it as what it is, not as its source.
-        let within = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(|error| error.get_ref());
-        let found = within.map_or_else(
-            || error.downcast_ref::<Error>(),
-            |within| within.downcast_ref::<Error>(),
-        );
-        match found {
+        match error.downcast_ref::<Error>() {
             Some(Error::InvalidCertificate(reason)) => return Some(reason.to_string()),
             Some(Error::General(reason)) => return Some(reason.clone()),
-            _ => next = error.source(),
+            _ => {}
         }
+        // What is within an error of I/O is not its source.
+        let within = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        next = match within {
+            Some(within) => Some(within),
+            None => error.source(),
+        };
     }
     None
 }

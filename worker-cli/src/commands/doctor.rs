@@ -10,6 +10,7 @@ use crate::node::clock;
 use crate::output::{self, Format, list};
 use serde::Serialize;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -79,7 +80,11 @@ pub(super) async fn run(global: &Global, format: Format) -> anyhow::Result<ExitC
     let worker = registration(&mut found, &dir);
     disk(&mut found, &dir);
     let flags = worker.as_ref().map(|worker| worker.listen.clone());
-    ports(&mut found, &flags.unwrap_or_default());
+    let flags = flags.unwrap_or_default();
+    ports(&mut found, &flags);
+    if has_ended(&dir) {
+        taken_ports(&mut found, &flags);
+    }
     coordinators(&mut found, global, worker.as_ref()).await;
     if worker.is_some() {
         node(&mut found, &dir).await;
@@ -207,6 +212,30 @@ fn ports(found: &mut Findings, flags: &NodeFlags) {
     }
 }
 
+/// Whether the node could listen where it was told to; only while it does not run itself.
+fn taken_ports(found: &mut Findings, flags: &NodeFlags) {
+    const CHECK: &str = "ports";
+    if let Some(api) = flags.api.filter(|api| api.port() != 0)
+        && let Err(error) = TcpListener::bind(api)
+    {
+        let says = format!("the node cannot listen on {api} for its page: {error}");
+        let mend =
+            "end the program that has the port, or block-chain-worker register --api IP:PORT with another";
+        found.problem(CHECK, says, mend);
+    }
+    let peers = flags.p2p_port.filter(|port| *port != 0);
+    let peers =
+        peers.map(|port| SocketAddr::new(flags.p2p_bind.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port));
+    if let Some(address) = peers
+        && let Err(error) = UdpSocket::bind(address)
+    {
+        let says = format!("the node cannot listen on {address} (UDP) for its peers: {error}");
+        let mend =
+            "end the program that has the port, or block-chain-worker register --p2p-port PORT with another";
+        found.problem(CHECK, says, mend);
+    }
+}
+
 async fn coordinators(found: &mut Findings, global: &Global, worker: Option<&WorkerFile>) {
     const CHECK: &str = "coordinator";
     let all = match worker {
@@ -220,7 +249,14 @@ async fn coordinators(found: &mut Findings, global: &Global, worker: Option<&Wor
             Err(error) => Err(error),
         };
         match asked {
-            Ok(()) => found.ok(CHECK, format!("{server} answers")),
+            Ok(version) if version == env!("CARGO_PKG_VERSION") => {
+                found.ok(CHECK, format!("{server} answers, version {version}"));
+            }
+            Ok(version) => {
+                let own = env!("CARGO_PKG_VERSION");
+                let says = format!("{server} answers, version {version}; this program is {own}");
+                found.warning(CHECK, says, "upgrade the older one, the coordinator first");
+            }
             Err(error) => {
                 let mend = error
                     .hint()

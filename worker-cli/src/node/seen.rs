@@ -5,8 +5,7 @@ use crate::machine::Write;
 use crate::storage::Store;
 use block_chain_common::hash::BlockHash;
 use block_chain_common::header::Header;
-use block_chain_common::keys::Address;
-use block_chain_common::quantity::{Height, Timestamp};
+use block_chain_common::quantity::Height;
 use std::collections::VecDeque;
 use std::sync::{PoisonError, RwLock};
 
@@ -15,26 +14,18 @@ const KEPT: usize = 256;
 /// Blocks below the head that a start looks back at: those that may still give way are few, and a start is quick.
 const AT_START: u64 = 16;
 
-/// A block, as far as a page shows it.
+/// A block, as far as it is known when it has lost: of those the store keeps nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct SeenBlock {
     pub(crate) hash: BlockHash,
-    pub(crate) height: Height,
-    pub(crate) previous: BlockHash,
-    pub(crate) producer: Address,
-    pub(crate) timestamp: Timestamp,
-    pub(crate) transactions: u32,
+    pub(crate) header: Header,
 }
 
 impl SeenBlock {
     pub(crate) fn of(hash: BlockHash, header: &Header) -> Self {
         Self {
             hash,
-            height: header.height,
-            previous: header.previous,
-            producer: header.producer,
-            timestamp: header.timestamp,
-            transactions: header.transaction_count,
+            header: header.clone(),
         }
     }
 }
@@ -75,6 +66,12 @@ impl SeenBlocks {
 }
 
 impl NodeHandle {
+    /// A block that this node has seen lately.
+    pub(crate) fn seen_block(&self, hash: &BlockHash) -> Option<SeenBlock> {
+        let seen = self.0.seen.0.read().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().find(|known| known.hash == *hash).cloned()
+    }
+
     /// The blocks that this node has seen since it started, the last 256.
     pub(crate) fn seen_blocks(&self) -> Vec<SeenBlock> {
         let seen = self.0.seen.0.read().unwrap_or_else(PoisonError::into_inner);

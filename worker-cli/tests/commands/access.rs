@@ -7,10 +7,10 @@
 
 use super::chain::{json, wait};
 use super::node::{Coordinator, Registered};
-use super::run;
+use super::{run, worker};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn node_json(dir: &Path) -> serde_json::Value {
@@ -116,6 +116,132 @@ fn fingerprint(pem: &[u8]) -> String {
     use sha2::Digest as _;
     let der = CertificateDer::from_pem_slice(pem).unwrap();
     hex::encode(sha2::Sha256::digest(&der))
+}
+
+/// A certificate for a name, good until the beginning of a year, with its key and the authority that has issued it; in files.
+struct Issued {
+    authority: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+fn issued(dir: &Path, what: &str, name: &str, ends: i32) -> Issued {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = date_time_ymd(2_000, 1, 1);
+    params.not_after = date_time_ymd(ends, 1, 1);
+    let cert = params.signed_by(&key, &authority).unwrap();
+    let put = |kind: &str, text: String| {
+        let path = dir.join(format!("{what}.{kind}"));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    Issued {
+        authority: put("ca", authority.pem()),
+        cert: put("crt", cert.pem()),
+        key: put("key", key.serialize_pem()),
+    }
+}
+
+#[test]
+fn a_coordinator_is_believed_by_a_certificate_of_the_authorities_that_are_told() {
+    let (files, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let good = issued(files.path(), "good", "127.0.0.1", 4_000);
+    let serve = |dir: &Path, issued: &Issued| {
+        let (cert, key) = (issued.cert.to_str().unwrap(), issued.key.to_str().unwrap());
+        Coordinator::with(
+            dir,
+            &[
+                "--difficulty",
+                "4",
+                "--tls-cert",
+                cert,
+                "--tls-key",
+                key,
+                "--join-token",
+                "a token",
+            ],
+        )
+    };
+    let nobody = home.path().join("nobody");
+    let refused = |url: &str, more: &[&str], part: &str| {
+        let words = ["register", "--server", url, "--token", "a token"];
+        let output = run(&nobody, &[&words[..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(part),
+            "{more:?}: {said}"
+        );
+        assert!(!nobody.join("worker.json").exists(), "nothing was changed");
+    };
+    // One that has expired, one that is for another name, one that another authority has issued.
+    let of = |issued: &Issued| issued.authority.to_str().unwrap().to_owned();
+    for (what, name, ends, part) in [
+        ("old", "127.0.0.1", 2_001, "certificate expired"),
+        ("other", "10.0.0.7", 4_000, "not valid for name"),
+    ] {
+        let (server, bad) = (
+            tempfile::tempdir().unwrap(),
+            issued(files.path(), what, name, ends),
+        );
+        let coordinator = serve(server.path(), &bad);
+        refused(&coordinator.url, &["--server-ca", &of(&bad)], part);
+    }
+    let server = tempfile::tempdir().unwrap();
+    let coordinator = serve(server.path(), &good);
+    let stranger = issued(files.path(), "stranger", "127.0.0.1", 4_000);
+    refused(
+        &coordinator.url,
+        &["--server-ca", &of(&stranger)],
+        "is not trusted: ",
+    );
+    refused(&coordinator.url, &[], "is not trusted: ");
+    refused(
+        &coordinator.url,
+        &["--server-ca", "/nowhere.pem"],
+        "authorities /nowhere.pem",
+    );
+    let key = good.key.to_str().unwrap();
+    refused(&coordinator.url, &["--server-ca", key], "no certificate in it");
+    refused("http://127.0.0.1:1", &["--server-ca", &of(&good)], "without TLS");
+
+    // By flags, and by variables at the first start in the foreground; both go on to trust it.
+    let (dir, second) = (home.path().join("a"), home.path().join("b"));
+    let _registered = (Registered(&dir), Registered(&second));
+    let words = [
+        "register",
+        "--server",
+        &coordinator.url,
+        "--token",
+        "a token",
+        "--server-ca",
+        &of(&good),
+    ];
+    json(&dir, &words);
+    let mut node = worker(&second, &["run", "--server", &coordinator.url]);
+    let mut node = node
+        .env("BLOCK_CHAIN_NAME", "ben")
+        .env("BLOCK_CHAIN_JOIN_TOKEN", "a token")
+        .env("BLOCK_CHAIN_SERVER_CA", &good.authority)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !second.join("node.json").exists() {
+        assert!(Instant::now() < deadline, "it does not start");
+        std::thread::yield_now();
+    }
+    assert_eq!(json(&second, &["status"])["name"], "ben");
+    json(&dir, &["mine_block"]);
+    for worker in [&dir, &second] {
+        wait(worker, &["status"], |status| status["final_size"] == 2);
+    }
+    super::faults::signal(&second, "TERM");
+    assert!(node.wait().unwrap().success());
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn doctor_names_what_is_wrong_and_what_mends_it() {
     );
     // It has started nothing.
     assert_eq!(complaint(&dir, "node").1, "it does not run");
+    a_taken_port(&dir);
     let output = run(&dir, &["--json", "--server", "http://127.0.0.1:1", "doctor"]);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let mut findings = found["findings"].as_array().unwrap().iter();
@@ -105,6 +106,31 @@ fn doctor_names_what_is_wrong_and_what_mends_it() {
         .unwrap();
     assert_eq!(asked["verdict"], "problem");
     drop(registered);
+}
+
+/// A port that another program has taken while the node is down.
+fn a_taken_port(dir: &Path) {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = dir.join("worker.json");
+    let mut worker: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let told = worker["listen"].clone();
+    worker["listen"]["api"] = address.clone().into();
+    fs::write(&file, worker.to_string()).unwrap();
+    let (verdict, says, mend) = complaint(dir, "ports");
+    assert!(
+        verdict == "problem" && says.contains(&address) && mend.contains("--api IP:PORT"),
+        "{says}"
+    );
+    drop(taken);
+    assert!(
+        doctor(dir)
+            .1
+            .iter()
+            .all(|(check, verdict, ..)| check != "ports" || verdict == "ok")
+    );
+    worker["listen"] = told;
+    fs::write(&file, worker.to_string()).unwrap();
 }
 
 #[test]

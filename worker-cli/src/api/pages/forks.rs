@@ -35,7 +35,7 @@ struct Candidate {
     time: String,
     count: u32,
     on_chain: bool,
-    link: Option<String>,
+    link: String,
     fate: &'static str,
     class: &'static str,
 }
@@ -75,7 +75,7 @@ fn candidates(state: &ApiState) -> Result<Vec<Candidate>, ApiError> {
     let first = head.saturating_sub(HEIGHTS - 1);
     let mut all: BTreeMap<BlockHash, SeenBlock> = BTreeMap::new();
     for seen in state.node.seen_blocks() {
-        if seen.height.get() >= first {
+        if seen.header.height.get() >= first {
             all.insert(seen.hash, seen);
         }
     }
@@ -87,27 +87,26 @@ fn candidates(state: &ApiState) -> Result<Vec<Candidate>, ApiError> {
     let names = Names::of(state);
     let mut candidates = Vec::with_capacity(all.len());
     for seen in all.into_values() {
-        let on_chain = store.hash_at(seen.height)? == Some(seen.hash);
-        let (fate, class) = fate(state, seen.height, on_chain);
-        // Of a block that was only announced there may be nothing more.
-        let has_page = on_chain || store.header(&seen.hash)?.is_some();
+        let SeenBlock { hash, header } = seen;
+        let on_chain = store.hash_at(header.height)? == Some(hash);
+        let (fate, class) = fate(state, header.height, on_chain);
         candidates.push(Candidate {
-            height: seen.height.get(),
-            hash: seen.hash.to_string(),
-            previous: seen.previous.to_string(),
-            producer: seen.producer.to_string(),
-            producer_name: names.address(&seen.producer),
+            height: header.height.get(),
+            hash: hash.to_string(),
+            previous: header.previous.to_string(),
+            producer: header.producer.to_string(),
+            producer_name: names.address(&header.producer),
             // The first block is of no time.
-            time: match seen.height {
+            time: match header.height {
                 Height::ZERO => "–".to_owned(),
-                _ => output::utc(seen.timestamp),
+                _ => output::utc(header.timestamp),
             },
-            count: seen.transactions,
+            count: header.transaction_count,
             on_chain,
-            link: has_page.then(|| match on_chain {
-                true => format!("blocks/{}", seen.height),
-                false => format!("blocks/{}", seen.hash),
-            }),
+            link: match on_chain {
+                true => format!("blocks/{}", header.height),
+                false => format!("blocks/{hash}"),
+            },
             fate,
             class,
         });

@@ -39,6 +39,8 @@ struct BlockPage {
     count: u32,
     /// Whether its transactions are on the chain, so that each has a page.
     on_chain: bool,
+    /// Whether its transactions are here: of a block that has lost the store keeps none.
+    is_whole: bool,
     transactions: Vec<Row>,
     earlier: Option<u32>,
     later: Option<u32>,
@@ -81,9 +83,11 @@ fn named(state: &ApiState, which: &str) -> Result<(BlockHash, Header), ApiError>
         return store.header_at(Height::new(height))?.ok_or_else(unknown);
     }
     let hash: BlockHash = parse(which)?;
-    let stored = store.header(&hash)?;
-    let stored = stored.ok_or_else(|| ApiError::NotFound(format!("there is no block {hash}")))?;
-    Ok((hash, stored.header))
+    let stored = store.header(&hash)?.map(|stored| stored.header);
+    // The store keeps nothing of a block that has lost; what was seen of it is still known for a while.
+    let header = stored.or_else(|| state.node.seen_block(&hash).map(|seen| seen.header));
+    let header = header.ok_or_else(|| ApiError::NotFound(format!("there is no block {hash}")))?;
+    Ok((hash, header))
 }
 
 fn block_page(state: &ApiState, which: &str, asked: &Part) -> Result<String, ApiError> {
@@ -99,6 +103,7 @@ fn block_page(state: &ApiState, which: &str, asked: &Part) -> Result<String, Api
     let shown = usize::try_from(end.saturating_sub(asked.from)).unwrap_or(0);
     let part = store.stream_transactions(height, &hash).skip(first).take(shown);
     let part = part.map(|transaction| transaction.map(|found| to_json(&found, found.id())));
+    let is_whole = u32::try_from(ids.len()).ok() == Some(count);
     let transactions: Vec<_> = part.collect::<Result<_, _>>()?;
     let title = match on_chain {
         true => format!("Block {height}"),
@@ -125,6 +130,7 @@ fn block_page(state: &ApiState, which: &str, asked: &Part) -> Result<String, Api
         producer_name: Names::of(state).address(&header.producer),
         count,
         on_chain,
+        is_whole,
         transactions: rows(state, &transactions),
         earlier: (asked.from > 0).then(|| asked.from.saturating_sub(TRANSACTIONS_SHOWN)),
         later: (end < count).then_some(end),

@@ -82,18 +82,19 @@ fn found(state: &ApiState, wanted: &str) -> Result<Vec<(String, String)>, ApiErr
     {
         found.push((format!("transactions/{id}"), "a transaction".to_owned()));
     }
-    if let Ok(hash) = wanted.parse::<BlockHash>()
-        && let Some(stored) = store.header(&hash)?
-    {
-        let height = stored.header.height;
-        let (page, what) = match store.hash_at(height)? == Some(hash) {
-            true => (format!("blocks/{height}"), format!("block {height}")),
-            false => (
-                format!("blocks/{hash}"),
-                format!("a block that competed for height {height}"),
-            ),
-        };
-        found.push((page, what));
+    if let Ok(hash) = wanted.parse::<BlockHash>() {
+        let stored = store.header(&hash)?.map(|stored| stored.header);
+        let seen = || state.node.seen_block(&hash).map(|seen| seen.header);
+        if let Some(header) = stored.or_else(seen) {
+            let height = header.height;
+            found.push(match store.hash_at(height)? == Some(hash) {
+                true => (format!("blocks/{height}"), format!("block {height}")),
+                false => (
+                    format!("blocks/{hash}"),
+                    format!("a block that competed for height {height}"),
+                ),
+            });
+        }
     }
     if let Ok(height) = wanted.parse::<u64>()
         && height <= store.head().0.get()
