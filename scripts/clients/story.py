@@ -14,7 +14,7 @@ from node_client.api.node import get_leader, get_peers, get_status
 from node_client.api.records_and_accounts import get_account, get_record
 from node_client.api.transactions import get_mempool, get_receipt, get_transaction, put_records, verify_receipt
 from node_client.api.wallets import add_wallet, list_wallets, sign_with_wallet
-from node_client.models import ApiError, CheckRequest, MineRequest, NewWallet, RecordsRequest, SignableTransfer, SignableTransferType
+from node_client.models import ApiError, CheckRequest, MineRequest, NewWallet, RecordsRequest, SignTransfer, SignTransferType
 from server_client import Client as CoordinatorClient
 from server_client.api.chains import chain_view
 
@@ -74,7 +74,7 @@ def main(node, cookie_file, other, coordinator):
     assert account.confirmed >= block.reward > 0, account
 
     # Half of the reward goes to the wallet that was made.
-    sent = SignableTransfer(type_=SignableTransferType.TRANSFER, to=wallet.address, amount=1, memo="by a generated client")
+    sent = SignTransfer(type_=SignTransferType.TRANSFER, to=wallet.address, amount=1, memo="by a generated client")
     good(sign_with_wallet.sync(status.address, client=ana, body=sent))
     later = good(mine_block.sync(client=ana, body=MineRequest(wait_ms=30_000)))
     assert later.index == block.index + 1, later

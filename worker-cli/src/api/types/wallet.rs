@@ -92,12 +92,14 @@ impl TryFrom<TaggedByName<Signable>> for SignRequest {
     }
 }
 
-/// What a wallet may sign by the node. Each has the passphrase as a field of its own: makers of clients do not know a choice
-/// within a whole.
+/// What a wallet may sign by the node.
+// Each has the passphrase as a field of its own, and a title: makers of clients know no choice within a whole, and name a type
+// without a title by its place.
 #[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Signable {
     /// A record.
+    #[schema(title = "SignPut")]
     Put {
         /// Its key, 1 to 1,024 bytes.
         #[schema(example = "invoice/2026/17")]
@@ -111,6 +113,7 @@ pub enum Signable {
         passphrase: Option<Zeroizing<String>>,
     },
     /// A message.
+    #[schema(title = "SignMessage")]
     Message {
         /// Its text, at most 1 MiB.
         message: String,
@@ -120,6 +123,7 @@ pub enum Signable {
         passphrase: Option<Zeroizing<String>>,
     },
     /// Units to somebody.
+    #[schema(title = "SignTransfer")]
     Transfer {
         /// To whom.
         to: Address,
@@ -134,6 +138,7 @@ pub enum Signable {
         passphrase: Option<Zeroizing<String>>,
     },
     /// New units for somebody; the wallet needs the role `issue`.
+    #[schema(title = "SignDeposit")]
     Deposit {
         /// For whom.
         to: Address,
@@ -145,6 +150,7 @@ pub enum Signable {
         passphrase: Option<Zeroizing<String>>,
     },
     /// Units to lock as stake.
+    #[schema(title = "SignStake")]
     Stake {
         /// How many base units.
         amount: u64,
@@ -154,6 +160,7 @@ pub enum Signable {
         passphrase: Option<Zeroizing<String>>,
     },
     /// Units of a stake to release.
+    #[schema(title = "SignUnstake")]
     Unstake {
         /// How many base units.
         amount: u64,
