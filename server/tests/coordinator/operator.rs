@@ -223,6 +223,10 @@ async fn strangers_read_nothing_where_a_token_is_asked_for() {
     let access = Access {
         sessions: Sessions::new("the word", 18_000, false),
         file: dir.path().join("api.cookie"),
+        address: "0.0.0.0:18000".parse().unwrap(),
+        any_name: false,
+        is_secure: true,
+        certificate: None,
     };
     let state = actix_web::web::Data::new(State::new(service, stopping, access).unwrap());
     let app = init_service(app(state)).await;
