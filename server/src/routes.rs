@@ -1,5 +1,6 @@
 //! The coordinator's HTTP interface. GETs change nothing; every error is an `ApiError`.
 
+mod bans;
 mod events;
 mod guard;
 mod legacy;
@@ -117,6 +118,7 @@ fn configure(config: &mut ServiceConfig<'_>) {
     legacy::configure(config);
     openapi::configure(config);
     operator::configure(config);
+    bans::configure(config);
     pages::configure(config);
     config.map(|config| config.configure(block_chain_web::assets::configure));
     config

@@ -71,9 +71,9 @@ impl Metrics {
 pub(super) async fn figures(state: Data<State>) -> Result<HttpResponse, ServiceError> {
     let views = call(&state, |service| {
         service
-            .chains()?
+            .chain_names()?
             .iter()
-            .map(|chain| service.view(&chain.name, now()))
+            .map(|chain| service.view(chain, now()))
             .collect::<Result<Vec<_>, _>>()
     });
     for view in views.await? {

@@ -149,6 +149,57 @@ async fn the_operator_s_word_crosses_no_network_in_the_clear() {
 }
 
 #[actix_web::test]
+async fn a_banned_worker_is_told_so_and_the_page_lets_it_back_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, worker) = state(dir.path(), asked_for_a_token(), |_| ());
+    let app = init_service(app(state)).await;
+    let id = worker.split('.').next().unwrap().to_owned();
+    let ask = async |method: Method, path: &str, word: &str| {
+        let bearer = format!("Bearer {word}");
+        let request = ask(method, path, STRANGER, &[("authorization", &bearer)]);
+        let answer = call_service(&app, request.to_request()).await;
+        let status = answer.status().as_u16();
+        let body = actix_web::test::read_body(answer).await;
+        (status, String::from_utf8_lossy(&body).into_owned())
+    };
+    let leave = format!("/v1/workers/{id}/leave");
+    let (ban, unban) = (format!("/v1/workers/{id}/ban"), format!("/v1/workers/{id}/unban"));
+    assert_eq!(
+        ask(Method::POST, &ban, &worker).await.0,
+        401,
+        "the operator alone"
+    );
+    let (_, page) = ask(Method::GET, "/", "the word").await;
+    assert!(page.contains("worker-1") && page.contains(&ban[1..]), "{page}");
+    assert!(page.contains("comes back with its next heartbeat"), "{page}");
+    let (status, answer) = ask(Method::POST, &ban, "the word").await;
+    assert_eq!(status, 200, "{answer}");
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        answer,
+        json!({ "worker_id": id, "banned": true, "left": ["main"], "stays": [] })
+    );
+    for path in [&leave, "/v1/chains"] {
+        let method = if path == leave { Method::POST } else { Method::GET };
+        let (status, refused) = ask(method, path, &worker).await;
+        let refused: ApiError = serde_json::from_str(&refused).unwrap();
+        assert_eq!((status, refused.code.as_str()), (403, "banned"), "{path}");
+    }
+    let (_, page) = ask(Method::GET, "/", "the word").await;
+    assert!(
+        page.contains("Banned workers") && page.contains(&unban[1..]),
+        "{page}"
+    );
+    assert_eq!(ask(Method::POST, &unban, "the word").await.0, 200);
+    // Its token is over: it registers again by itself, for which it must be told so.
+    let (status, refused) = ask(Method::POST, &leave, &worker).await;
+    let refused: ApiError = serde_json::from_str(&refused).unwrap();
+    assert_eq!((status, refused.code.as_str()), (401, "worker_token"));
+    let (_, page) = ask(Method::GET, "/", "the word").await;
+    assert!(!page.contains("Banned workers"), "{page}");
+}
+
+#[actix_web::test]
 async fn guesses_run_out_and_who_is_known_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (state, worker) = state(dir.path(), asked_for_a_token(), |_| ());

@@ -4,7 +4,7 @@ use super::{Asked, frame, page, time};
 use crate::error::ServiceError;
 use crate::routes::{State, call, now};
 use crate::service::from_sql;
-use crate::store::TermRow;
+use crate::store::{TermRow, WorkerRow};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get};
 use askama::Template;
@@ -53,6 +53,23 @@ struct Chain {
 struct Network {
     frame: Frame,
     chains: Vec<Chain>,
+    banned: Vec<Banned>,
+}
+
+struct Banned {
+    name: String,
+    id: String,
+    since: String,
+}
+
+impl From<WorkerRow> for Banned {
+    fn from(row: WorkerRow) -> Self {
+        Self {
+            name: row.name.unwrap_or_else(|| "–".to_owned()),
+            id: row.id,
+            since: row.banned_ms.map_or_else(String::new, time),
+        }
+    }
 }
 
 /// The network: workers, leaders, what is committed and final, and why what is not is not
@@ -68,16 +85,17 @@ async fn home(
 ) -> Result<HttpResponse, ServiceError> {
     let views = call(&state, |service| {
         let mut views = Vec::new();
-        for chain in service.chains()? {
-            let view = service.view(&chain.name, now())?;
-            views.push((view, service.terms(&chain.name, TERMS_SHOWN)?));
+        for chain in service.chain_names()? {
+            let view = service.view(&chain, now())?;
+            views.push((view, service.terms(&chain, TERMS_SHOWN)?));
         }
-        Ok(views)
+        Ok((views, service.banned()?))
     });
-    let chains = views.await?;
+    let (chains, banned) = views.await?;
     page(&Network {
         frame: frame(&request, "Network", "./", &operator),
         chains: chains.iter().map(|(view, terms)| chain(view, terms)).collect(),
+        banned: banned.into_iter().map(Banned::from).collect(),
     })
 }
 
