@@ -25,8 +25,20 @@ pub const PER_ADDRESS: usize = 64;
 pub const UNREAD: Duration = Duration::from_secs(30);
 
 /// The connections of a program, by address.
-#[derive(Default)]
-pub struct Connections(Mutex<HashMap<IpAddr, usize>>);
+pub struct Connections {
+    open: Mutex<HashMap<IpAddr, usize>>,
+    /// Whether those of an address are counted.
+    counts: fn(IpAddr) -> bool,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            counts: |address| !address.is_loopback(),
+        }
+    }
+}
 
 /// A connection that counts until it is dropped.
 struct Open {
@@ -36,7 +48,7 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let mut open = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.of.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.address) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -50,7 +62,7 @@ impl Connections {
     /// One more of an address; `None` where it has as many as it may.
     fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Open> {
         let address = counted(address);
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= PER_ADDRESS {
             return None;
@@ -66,7 +78,7 @@ impl Connections {
     fn begin(self: &Arc<Self>, stream: &TcpStream, kept: &mut Extensions) {
         let peer: Option<SocketAddr> = stream.peer_addr().ok();
         let address = peer.map(|peer| peer.ip().to_canonical());
-        let Some(address) = address.filter(|address| !address.is_loopback()) else {
+        let Some(address) = address.filter(|address| (self.counts)(*address)) else {
             return;
         };
         match self.enter(address) {
@@ -122,6 +134,7 @@ pub fn close_where_too_many(answer: &mut HttpResponse<impl MessageBody>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::{App, HttpServer};
     use std::io::{ErrorKind, Write as _};
 
     #[test]
@@ -138,7 +151,10 @@ mod tests {
         open.pop();
         assert!(all.enter(one).is_some(), "one has ended");
         drop(open);
-        assert!(all.0.lock().unwrap().is_empty(), "nothing is kept of who is gone");
+        assert!(
+            all.open.lock().unwrap().is_empty(),
+            "nothing is kept of who is gone"
+        );
     }
 
     #[actix_web::test]
@@ -152,7 +168,101 @@ mod tests {
             counter(&stream, &mut kept);
             assert!(SockRef::from(&stream).peer_addr().is_ok());
         }
-        assert!(all.0.lock().unwrap().is_empty());
+        assert!(all.open.lock().unwrap().is_empty());
+    }
+
+    /// A server that counts this machine's connections too; where it listens.
+    fn serve(all: &Arc<Connections>, tls: Option<rustls::ServerConfig>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = HttpServer::new(App::new).workers(1).disable_signals();
+        // None of them ends by itself.
+        let server = server
+            .keep_alive(Duration::from_secs(600))
+            .on_connect(all.counter());
+        let server = match tls {
+            Some(config) => server.listen_rustls_0_23(listener, config).unwrap(),
+            None => server.listen(listener).unwrap(),
+        };
+        actix_web::rt::spawn(server.run());
+        address
+    }
+
+    /// Asks on a connection; whether there is an answer.
+    fn is_answered(stream: &mut (impl std::io::Read + std::io::Write)) -> bool {
+        let asked = stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let (mut head, mut next) = (Vec::new(), [0]);
+        while asked.is_ok() && !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut next).is_ok() {
+            head.push(next[0]);
+        }
+        head.starts_with(b"HTTP/1.1 404") && head.ends_with(b"\r\n\r\n")
+    }
+
+    fn everybody_s() -> Arc<Connections> {
+        Arc::new(Connections {
+            counts: |_| true,
+            ..Connections::default()
+        })
+    }
+
+    fn wait_for(all: &Connections, count: usize) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while all.open.lock().unwrap().values().sum::<usize>() != count {
+            assert!(std::time::Instant::now() < deadline, "not {count}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_server_closes_one_too_many_at_once_and_has_room_again_when_one_ends() {
+        let all = everybody_s();
+        let address = serve(&all, None);
+        let asking = actix_web::rt::task::spawn_blocking(move || {
+            let connect = || std::net::TcpStream::connect(address).unwrap();
+            let mut open: Vec<_> = (0..PER_ADDRESS).map(|_| connect()).collect();
+            assert!(open.iter_mut().all(is_answered));
+            assert!(!is_answered(&mut connect()), "one too many");
+            assert!(open.iter_mut().all(is_answered), "the others stay");
+            open.pop();
+            wait_for(&all, PER_ADDRESS - 1);
+            assert!(is_answered(&mut connect()));
+            drop(open);
+            wait_for(&all, 0);
+        });
+        asking.await.unwrap();
+    }
+
+    #[actix_web::test]
+    async fn connections_under_tls_count_too() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let all = everybody_s();
+        let address = serve(&all, Some(config));
+        let asking = actix_web::rt::task::spawn_blocking(move || {
+            let name = "localhost".try_into().unwrap();
+            let session = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+            let stream = std::net::TcpStream::connect(address).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, stream);
+            assert!(is_answered(&mut stream));
+            wait_for(&all, 1);
+            drop(stream);
+            wait_for(&all, 0);
+        });
+        asking.await.unwrap();
     }
 
     /// Who never reads is ended by the system; waiting for that is the test, so the time is short.

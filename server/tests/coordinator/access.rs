@@ -1,7 +1,7 @@
 //! Who is let in over HTTP: asked by which host, through what, in the clear or not, how often.
 
 use crate::network::{at, registration, sign};
-use actix_web::http::Method;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
 use actix_web::web::Data;
 use block_chain_common::coordinator_api::{ApiError, Challenge};
@@ -230,6 +230,11 @@ async fn guesses_run_out_and_who_is_known_goes_on() {
     assert_eq!((with(401), with(429)), (30, 30));
     let limited = answers.iter().find(|answer| answer.status() == 429).unwrap();
     assert!(limited.headers().contains_key("retry-after"));
+    let closes = |status| {
+        let answer = answers.iter().find(|answer| answer.status() == status).unwrap();
+        answer.response().head().connection_type() == ConnectionType::Close
+    };
+    assert!(closes(429) && !closes(401));
     // The innocent at the same address.
     for good in [worker.as_str(), "the word"] {
         assert_eq!(call_service(&app, get("/v1/chains", good)).await.status(), 200);
