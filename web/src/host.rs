@@ -83,7 +83,9 @@ mod tests {
     use super::*;
     use actix_web::http::header::HeaderValue;
 
-    fn headers(of: &[(&str, &str)]) -> HeaderMap {
+    type Sent<'a> = &'a [(&'a str, &'a str)];
+
+    fn headers(of: Sent<'_>) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in of {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -137,7 +139,7 @@ mod tests {
     #[test]
     fn who_asks_through_a_proxy_or_by_a_name_is_a_stranger() {
         // The peer, what it sends, whether it is a stranger, whether it is private without TLS and with.
-        let table: [(&str, &[(&str, &str)], bool, bool, bool); 12] = [
+        let table: [(&str, Sent<'_>, bool, bool, bool); 12] = [
             ("127.0.0.1:9", &[], false, true, true),
             ("[::1]:9", &[("host", "[::1]:18000")], false, true, true),
             (

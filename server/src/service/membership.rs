@@ -407,6 +407,7 @@ impl Service {
             orders: to_sql(beat.orders),
             version: beat.version.clone(),
         })?;
+        count_where_nobody_does(tx, &chain.name, &members)?;
         self.elect_if_needed(tx, &chain.name, now, events)?;
         let chain = chain_row(tx, &chain.name)?;
         self.view_in(tx, &chain, now)
@@ -434,10 +435,8 @@ impl Service {
         now: Timestamp,
     ) -> Result<(bool, Vec<Event>), ServiceError> {
         let left = tx.remove_member(&chain.name, &worker.to_string())?;
-        if counting(&tx.members(&chain.name)?) == 0 {
-            let last = tx.last_checkpoint(&chain.name)?;
-            let_count(tx, &chain.name, last.as_ref())?;
-        }
+        let members = tx.members(&chain.name)?;
+        count_where_nobody_does(tx, &chain.name, &members)?;
         let mut events = vec![Event::Members {
             chain: chain.name.clone(),
         }];
@@ -497,6 +496,19 @@ pub(super) fn let_count(
         ..member.clone()
     })?;
     Ok(true)
+}
+
+/// Where the only member that counted is gone, whoever holds all that is committed takes its place.
+fn count_where_nobody_does(
+    tx: &mut dyn Tx,
+    chain: &str,
+    members: &[(MemberRow, WorkerRow)],
+) -> Result<(), ServiceError> {
+    if counting(members) == 0 {
+        let last = tx.last_checkpoint(chain)?;
+        let_count(tx, chain, last.as_ref())?;
+    }
+    Ok(())
 }
 
 /// A worker's id: a UUID of version 8 (RFC 9562) made from both keys, so that a coordinator that was restored from a copy

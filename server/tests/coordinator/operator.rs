@@ -23,6 +23,7 @@ on_both!(
     a_worker_is_taken_out_but_for_the_last_that_counts,
     a_banned_worker_is_out_of_everything_until_it_is_let_back_in,
     a_ban_leaves_the_last_that_counts_until_another_takes_its_place,
+    a_ban_of_the_only_member_can_be_taken_back,
     figures_are_counted_once_and_kept_by_the_minute,
     a_fork_is_asked_of_the_leader_until_it_is_made,
 );
@@ -213,6 +214,26 @@ fn a_ban_leaves_the_last_that_counts_until_another_takes_its_place(open: Open<'_
         (1, second.who.worker)
     );
     assert!(view.members[0].counts);
+}
+
+fn a_ban_of_the_only_member_can_be_taken_back(open: Open<'_>) {
+    let (service, workers) = network(open(), 1);
+    let (only, tree) = (&workers[0], Tree::new(4, 0));
+    tree.commit(&service, (0, 2), only, &[only]).unwrap();
+    let done = service.ban(only.who.worker, at(10)).unwrap();
+    assert_eq!(done.left, ["main"]);
+    assert!(service.view("main", at(11)).unwrap().members.is_empty());
+    service.unban(only.who.worker).unwrap();
+    let back = join(&service, 1, at(20));
+    // Nobody counts: the first that holds all that is committed does.
+    let mut empty = heartbeat(&service, 0);
+    empty.committed = Height::ZERO;
+    let view = service.heartbeat(&back.who, &empty, at(21)).unwrap();
+    assert!(!view.members[0].counts && view.leader.is_none());
+    let view = beat(&service, &back, 1, at(22));
+    assert_eq!((view.quorum, view.members[0].counts), (1, true));
+    assert_eq!(view.leader.unwrap().worker_id, back.who.worker);
+    tree.commit(&service, (2, 3), &back, &[&back]).unwrap();
 }
 
 fn figures_are_counted_once_and_kept_by_the_minute(open: Open<'_>) {
