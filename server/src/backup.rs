@@ -378,7 +378,8 @@ fn check(store: &Store, manifest: &Manifest) -> Result<(), String> {
     let chains = store.read(|tx| tx.chains()).map_err(failed)?;
     for chain in chains {
         let wrong = |reason: String| format!("chain {}: {reason}", chain.name);
-        let spec = decode_spec(&chain.name, &chain.spec).map_err(failed)?;
+        let spec = store.read(|tx| tx.spec(&chain.name)).map_err(failed)?;
+        let spec = decode_spec(&chain.name, &spec.unwrap_or_default()).map_err(failed)?;
         let spec = spec.check().map_err(|error| wrong(error.to_string()))?;
         if spec.id().to_string() != chain.id || spec.spec().name != chain.name {
             return Err(wrong("its id is not that of its spec".to_owned()));

@@ -103,6 +103,12 @@ pub enum ServiceError {
     /// A page of another site asks.
     #[error("the request is made by a page of another site than this server's")]
     WrongOrigin,
+    /// The host is another: a page elsewhere may have its name resolve to this machine.
+    #[error("the request is for another host than this server, which is for this machine alone")]
+    WrongHost,
+    /// The operator's word in the clear.
+    #[error("the operator's word crosses a network under TLS alone")]
+    Clear,
     /// There is no such join token.
     #[error("there is no join token {id}")]
     UnknownToken {
@@ -124,6 +130,26 @@ pub enum ServiceError {
     Full {
         /// The chain.
         chain: String,
+    },
+    /// A worker has made as many chains as it may.
+    #[error("this worker has made {made} chains, at most {allowed} are allowed; the operator may make more")]
+    MadeTooMany {
+        /// Those it has made.
+        made: u64,
+        /// Those it may.
+        allowed: u64,
+    },
+    /// The worker is banned.
+    #[error("worker {id} is banned from this network")]
+    Banned {
+        /// The worker.
+        id: Uuid,
+    },
+    /// There is no such worker.
+    #[error("there is no worker {id}")]
+    NoWorker {
+        /// The id asked for.
+        id: Uuid,
     },
     /// An address asks too much, or was refused too often.
     #[error("too many requests from this address; again in {seconds} s")]
@@ -244,9 +270,14 @@ impl ServiceError {
             Self::Operator(_) => "operator",
             Self::Stranger => "stranger",
             Self::WrongOrigin => "wrong_origin",
+            Self::WrongHost => "wrong_host",
+            Self::Clear => "clear",
             Self::UnknownToken { .. } => "unknown_token",
             Self::LastMember { .. } => "last_member",
             Self::Full { .. } => "full",
+            Self::MadeTooMany { .. } => "too_many_chains",
+            Self::Banned { .. } => "banned",
+            Self::NoWorker { .. } => "unknown_worker",
             Self::TooFast { .. } => "too_fast",
             Self::Busy(_) => "busy",
             Self::StaleTerm { .. } => "stale_term",
@@ -273,8 +304,18 @@ impl ServiceError {
             Self::WorkerToken(_) | Self::UnknownWorker { .. } => {
                 Some("register again: the same key gets the same id")
             }
+            Self::Banned { .. } => {
+                Some("the operator lets it back in on the coordinator's page, or by unban")
+            }
+            Self::NoWorker { .. } => Some("the coordinator's page lists the workers with their ids"),
             Self::Operator(_) | Self::Stranger => Some(
                 "the operator's word is in api.cookie in the server's data directory; sign in with it at /login",
+            ),
+            Self::WrongHost => Some(
+                "ask by the address that it listens on, or as localhost with its port; to be reached by a name, it takes --bind beyond loopback",
+            ),
+            Self::Clear => Some(
+                "serve TLS with --tls-self-signed or --tls-cert, or sign in on the server's own machine, as through ssh -L",
             ),
             Self::ChainExists { .. } => {
                 Some("take another name, or join it: block-chain-worker chain join NAME")
@@ -362,7 +403,7 @@ impl IntoResponses for ServiceError {
 }
 
 /// Every code of a refusal, its status, and what it means.
-const CODES: [interface::Refusal; 32] = [
+const CODES: [interface::Refusal; 36] = [
     (
         "malformed",
         StatusCode::BAD_REQUEST,
@@ -403,6 +444,21 @@ const CODES: [interface::Refusal; 32] = [
         StatusCode::FORBIDDEN,
         "a page of another site asks",
     ),
+    (
+        "wrong_host",
+        StatusCode::FORBIDDEN,
+        "the request names another host than this server",
+    ),
+    (
+        "clear",
+        StatusCode::FORBIDDEN,
+        "the operator's word would cross a network without TLS",
+    ),
+    (
+        "banned",
+        StatusCode::FORBIDDEN,
+        "the operator has banned the worker",
+    ),
     ("not_found", StatusCode::NOT_FOUND, "there is no such route"),
     ("unknown_chain", StatusCode::NOT_FOUND, "there is no such chain"),
     (
@@ -439,6 +495,11 @@ const CODES: [interface::Refusal; 32] = [
         "last_member",
         StatusCode::CONFLICT,
         "the last worker that counts stays",
+    ),
+    (
+        "too_many_chains",
+        StatusCode::CONFLICT,
+        "the worker has made as many chains as it may",
     ),
     (
         "full",

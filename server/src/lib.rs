@@ -17,6 +17,7 @@ use crate::backup::CoordinatorBackupError;
 use actix_web::dev::ServerHandle;
 use actix_web::{HttpServer, web};
 use block_chain_backup::{Plan, Schedule};
+use block_chain_web::connections::{Connections, UNREAD, end_unread};
 use block_chain_web::session::Sessions;
 use block_chain_web::slow;
 use block_chain_web::tls::{Certificate, Source, TlsError};
@@ -173,16 +174,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     })??;
     let new_join_token = service.new_join_token().map(str::to_owned);
     let service = Arc::new(service);
-    let relay = match settings.relay_bind().map_err(StartError::Flag)? {
-        Some(bind) => {
-            let relay = relay::start(bind, Arc::clone(&service)).await?;
-            // Workers know by which name they reach this machine.
-            let port = || format!(":{}", relay.address.port());
-            service.advertise_relay(settings.relay_url.clone().unwrap_or_else(port));
-            Some(relay)
-        }
-        None => None,
-    };
+    let relay = start_relay(&settings, &service).await?;
     let certificate = certificate(&settings, &dir)?;
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let bind = settings.bind();
@@ -192,13 +184,15 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let listener = std::net::TcpListener::bind(bind).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    let access = access(&dir, address.port(), certificate.is_some())?;
+    end_unread(&listener, UNREAD).map_err(refused)?;
+    let access = access(&settings, &dir, address, certificate.clone())?;
     let state = web::Data::new(State::new(Arc::clone(&service), stopping.clone(), access)?);
     let server = HttpServer::new(move || routes::app(state.clone()));
     let server = server.workers(2).shutdown_timeout(1).disable_signals();
     let server = server
         .client_request_timeout(slow::HEAD)
-        .max_connections(slow::CONNECTIONS);
+        .max_connections(slow::CONNECTIONS)
+        .on_connect(Arc::new(Connections::default()).counter());
     let fingerprint = certificate.as_ref().map(|certificate| certificate.fingerprint());
     let (scheme, server) = match certificate {
         Some(certificate) => {
@@ -230,6 +224,21 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     })
 }
 
+/// The relay that the settings ask for, if any; workers are told of it.
+async fn start_relay(
+    settings: &Settings,
+    service: &Arc<Service>,
+) -> Result<Option<relay::Relay>, StartError> {
+    let Some(bind) = settings.relay_bind().map_err(StartError::Flag)? else {
+        return Ok(None);
+    };
+    let relay = relay::start(bind, Arc::clone(service)).await?;
+    // Workers know by which name they reach this machine.
+    let port = || format!(":{}", relay.address.port());
+    service.advertise_relay(settings.relay_url.clone().unwrap_or_else(port));
+    Ok(Some(relay))
+}
+
 /// The certificate that the settings ask for, if any.
 fn certificate(settings: &Settings, dir: &Path) -> Result<Option<Arc<Certificate>>, TlsError> {
     let source = match (&settings.tls_cert, &settings.tls_key) {
@@ -247,15 +256,27 @@ fn certificate(settings: &Settings, dir: &Path) -> Result<Option<Arc<Certificate
 }
 
 /// A new word for the operator, in a file that nobody else can read.
-fn access(dir: &Path, port: u16, secure: bool) -> Result<Access, StartError> {
+fn access(
+    settings: &Settings,
+    dir: &Path,
+    address: SocketAddr,
+    certificate: Option<Arc<Certificate>>,
+) -> Result<Access, StartError> {
     let word = service::random_hex::<32>()?;
     let file = dir.join("api.cookie");
     write_private(&file, &word).map_err(|error| StartError::File {
         path: file.display().to_string(),
         reason: error.to_string(),
     })?;
-    let sessions = Sessions::new(&word, port, secure);
-    Ok(Access { sessions, file })
+    let is_secure = certificate.is_some();
+    Ok(Access {
+        sessions: Sessions::new(&word, address.port(), is_secure),
+        file,
+        address,
+        any_name: settings.tls_cert.is_some(),
+        is_secure,
+        certificate,
+    })
 }
 
 /// Whole or not at all, and never readable by others even for a moment.
@@ -354,7 +375,12 @@ fn open_store(settings: &Settings) -> Result<Store, StoreError> {
 fn open(settings: &Settings) -> Result<Service, StartError> {
     let store = open_store(settings)?;
     let join = match &settings.join_token {
-        Some(token) => Join::Token(Zeroizing::new(token.clone())),
+        Some(token) => {
+            if let Some(warning) = short_token(token) {
+                tracing::warn!("{warning}");
+            }
+            Join::Token(Zeroizing::new(token.clone()))
+        }
         None if settings.open || settings.bind().ip().is_loopback() => Join::Open,
         None => Join::Kept,
     };
@@ -363,6 +389,17 @@ fn open(settings: &Settings) -> Result<Service, StartError> {
     })?;
     service.begin(routes::now())?;
     Ok(service)
+}
+
+/// Characters from which on a join token is hard to guess, at 30 guesses a minute and address.
+const LONG_TOKEN: usize = 16;
+
+/// What is to be said of a join token that may be guessed.
+fn short_token(token: &str) -> Option<String> {
+    let found = token.chars().count();
+    (found < LONG_TOKEN).then(|| {
+        format!("the join token has {found} characters: take {LONG_TOKEN} or more for anything but a trial")
+    })
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), StartError> {
@@ -388,5 +425,21 @@ async fn tick(service: Arc<Service>, mut stopping: tokio::sync::watch::Receiver<
             Ok(Err(error)) => tracing::error!(%error, "elections fail"),
             Err(error) => tracing::error!(%error, "elections fail"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_token;
+
+    #[test]
+    fn a_short_join_token_is_said_and_not_shown() {
+        let said = short_token("trial").unwrap();
+        assert!(
+            said.contains("5 characters") && !said.contains("trial has"),
+            "{said}"
+        );
+        assert!(short_token("fifteen-letters").is_some());
+        assert!(short_token("sixteen-letters!").is_none());
     }
 }

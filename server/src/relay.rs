@@ -5,6 +5,7 @@
 //! coordinator alone, who prove their keys.
 
 use crate::StartError;
+use crate::error::ServiceError;
 use crate::service::Service;
 use actix_web::web;
 use block_chain_common::keys::PublicKey;
@@ -40,6 +41,12 @@ impl AccessControl for Workers {
                 tracing::debug!(%key, "the relay is for workers of this coordinator alone");
                 Access::Deny {
                     reason: Some("not a worker of this coordinator".to_owned()),
+                }
+            }
+            Ok(Err(error @ ServiceError::Banned { .. })) => {
+                tracing::debug!(%key, "a banned worker asks for the relay");
+                Access::Deny {
+                    reason: Some(error.to_string()),
                 }
             }
             Ok(Err(error)) => {

@@ -1,5 +1,6 @@
 //! The coordinator's HTTP interface. GETs change nothing; every error is an `ApiError`.
 
+mod bans;
 mod events;
 mod guard;
 mod legacy;
@@ -23,7 +24,9 @@ use block_chain_common::coordinator_api::API_VERSION;
 use block_chain_common::quantity::Timestamp;
 use block_chain_web::limit::{Limiter, Limits};
 use block_chain_web::session::Sessions;
+use block_chain_web::tls::Certificate;
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -43,12 +46,20 @@ pub struct State {
     limiter: Limiter,
 }
 
-/// Who the operator is.
+/// Who the operator is, and by what the server is asked.
 pub struct Access {
     /// Browsers that are signed in.
     pub sessions: Sessions,
     /// The file that holds the word to sign in with.
     pub file: PathBuf,
+    /// Where the server listens.
+    pub address: SocketAddr,
+    /// Whether it may be asked by any name: its certificate says which are good.
+    pub any_name: bool,
+    /// Whether it serves TLS.
+    pub is_secure: bool,
+    /// With this certificate.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl State {
@@ -107,6 +118,7 @@ fn configure(config: &mut ServiceConfig<'_>) {
     legacy::configure(config);
     openapi::configure(config);
     operator::configure(config);
+    bans::configure(config);
     pages::configure(config);
     config.map(|config| config.configure(block_chain_web::assets::configure));
     config

@@ -6,6 +6,7 @@
 
 mod agreement;
 mod chains;
+mod challenge;
 mod election;
 mod figures;
 mod membership;
@@ -18,6 +19,7 @@ mod view;
 pub(crate) use chains::decode_spec;
 pub use chains::stored_spec;
 pub use membership::{Capability, Settings};
+pub use operate::Ban;
 pub use recovery::{Plan, Witness};
 pub use tokens::NewToken;
 
@@ -59,6 +61,8 @@ pub struct Service {
     store: Store,
     settings: Settings,
     key: SecretKey,
+    /// Makes challenges and knows them again: the same on all servers of a database.
+    challenges: challenge::Challenges,
     /// SHA-256 of the join token in hex, where one is asked for.
     join_token: Option<String>,
     /// A join token made at this start, to be shown once.
@@ -128,6 +132,7 @@ impl Service {
             store,
             settings,
             key,
+            challenges: challenge::Challenges::of(&bytes),
             join_token,
             new_join_token,
             events: broadcast::channel(EVENTS_KEPT).0,
@@ -159,10 +164,14 @@ impl Service {
     /// Whether a key is a worker's.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// Where the worker is banned, or the database fails.
     pub fn knows(&self, key: &PublicKey) -> Result<bool, ServiceError> {
         let key = key.to_string();
-        self.store.read(|tx| Ok(tx.worker_of_key(&key)?.is_some()))
+        let found = self
+            .store
+            .read(|tx| Ok::<_, ServiceError>(tx.worker_of_key(&key)?))?;
+        found.as_ref().map_or(Ok(()), membership::not_banned)?;
+        Ok(found.is_some())
     }
 
     /// The key that signs checkpoints.
@@ -188,7 +197,8 @@ impl Service {
     /// # Errors
     /// Where it does not.
     pub fn ready(&self) -> Result<(), ServiceError> {
-        self.store.read(|tx| Ok(tx.chains()?.len())).map(|_| ())
+        // A row that is not there: the least that a database can be asked, however much is in it.
+        self.store.read(|tx| Ok(tx.setting("ready")?)).map(drop)
     }
 
     /// What another server did is told here by the next tick, as far as it is seen in the rows.

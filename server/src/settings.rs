@@ -1,5 +1,9 @@
 //! What the server is told: flags, over `BLOCK_CHAIN_*` variables, over a TOML file.
 
+mod resolve;
+
+pub use resolve::SettingsError;
+
 use block_chain_backup::checked_interval;
 use block_chain_common::chain_spec::{ChainSpec, ProofSpec};
 use block_chain_common::keys::Address;
@@ -8,8 +12,6 @@ use block_chain_common::transaction::Role;
 use block_chain_common::work::{MAX_DIFFICULTY, Target};
 use block_chain_telemetry::LogFormat;
 use clap::{Parser, Subcommand, ValueEnum};
-use figment::Figment;
-use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -248,47 +250,6 @@ pub enum ProofFlag {
 }
 
 impl Settings {
-    /// The flags over the variables over the file.
-    ///
-    /// # Errors
-    /// Where the file or a variable cannot be read.
-    pub fn resolve(self) -> Result<Self, Box<figment::Error>> {
-        let mut figment = Figment::new();
-        if let Some(file) = &self.config {
-            figment = figment.merge(Toml::file_exact(file));
-        }
-        let names = [
-            "bind",
-            "data_dir",
-            "database_url",
-            "join_token",
-            "open",
-            "tls_cert",
-            "tls_key",
-            "tls_self_signed",
-            "relay",
-            "relay_url",
-            "backup_every",
-            "backup_to",
-            "backup_keep",
-            "log_format",
-            "log",
-            "otlp",
-        ];
-        let variables = Env::prefixed("BLOCK_CHAIN_").only(&names);
-        let merged: Self = figment
-            .merge(variables)
-            .merge(Serialized::defaults(&self))
-            .extract()
-            .map_err(Box::new)?;
-        Ok(Self {
-            config: self.config,
-            verbose: self.verbose,
-            command: self.command,
-            ..merged
-        })
-    }
-
     /// Where to listen.
     #[must_use]
     pub fn bind(&self) -> SocketAddr {

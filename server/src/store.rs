@@ -15,7 +15,7 @@ mod tls;
 pub use archive::{PAGE, TABLES, Table, each_page};
 pub use rows::{
     ChainRow, CheckpointRow, ClaimRow, CosignatureRow, FigureRow, ForkWishRow, JoinTokenRow, MemberRow,
-    OrderRow, RecoveryRow, TermRow, WorkerRow,
+    NewChainRow, OrderRow, RecoveryRow, TermRow, WorkerRow,
 };
 
 use diesel::migration::{Migration, MigrationSource};
@@ -98,21 +98,11 @@ pub trait Tx {
     /// # Errors
     /// Where the database fails.
     fn set_setting(&mut self, name: &str, value: &str) -> Result<(), StoreError>;
-    /// Keeps a challenge; forgets those that are over.
+    /// Records that a challenge is used, until it is over; forgets those that are. Gives whether it was not used before.
     ///
     /// # Errors
     /// Where the database fails.
-    fn add_challenge(&mut self, challenge: &str, expires_ms: i64, now_ms: i64) -> Result<(), StoreError>;
-    /// Takes a challenge that is not over; it is gone then. Gives whether it was there.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    fn take_challenge(&mut self, challenge: &str, now_ms: i64) -> Result<bool, StoreError>;
-    /// How many challenges are out.
-    ///
-    /// # Errors
-    /// Where the database fails.
-    fn count_challenges(&mut self) -> Result<i64, StoreError>;
+    fn use_challenge(&mut self, challenge: &str, expires_ms: i64, now_ms: i64) -> Result<bool, StoreError>;
     /// All chains, by name.
     ///
     /// # Errors
@@ -123,11 +113,21 @@ pub trait Tx {
     /// # Errors
     /// Where the database fails.
     fn chain(&mut self, name: &str) -> Result<Option<ChainRow>, StoreError>;
+    /// The encoded spec of a chain, in hex.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn spec(&mut self, chain: &str) -> Result<Option<String>, StoreError>;
+    /// How many chains a worker has made.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn count_made_by(&mut self, worker: &str) -> Result<i64, StoreError>;
     /// Adds a chain.
     ///
     /// # Errors
     /// Where the database fails, or there is one of this name.
-    fn add_chain(&mut self, chain: &ChainRow) -> Result<(), StoreError>;
+    fn add_chain(&mut self, chain: &NewChainRow) -> Result<(), StoreError>;
     /// Sets a chain's term and leader.
     ///
     /// # Errors
@@ -169,6 +169,16 @@ pub trait Tx {
     /// # Errors
     /// Where the database fails.
     fn set_worker(&mut self, id: &str, name: Option<&str>, token_hash: &str) -> Result<(), StoreError>;
+    /// Bans a worker from a moment on and takes its token, or lets it back in.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn set_banned(&mut self, id: &str, since_ms: Option<i64>) -> Result<(), StoreError>;
+    /// The workers that are banned, the last one first.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn banned(&mut self) -> Result<Vec<WorkerRow>, StoreError>;
     /// A chain's members with their workers, the longest registered first.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! The coordinator's rules on both databases, its HTTP interface, and its program.
 
 #[cfg(test)]
+#[path = "coordinator/access.rs"]
+mod access;
+#[cfg(test)]
 #[path = "coordinator/backups.rs"]
 mod backups;
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 pub mod assets;
 pub mod chart;
+pub mod connections;
+pub mod host;
 pub mod interface;
 pub mod limit;
 pub mod page;

@@ -1,21 +1,16 @@
-//! How much one address may ask: so many requests, and few that are refused for lack of a token, so that none is guessed.
+//! How much one address may ask: so many requests, and few whose token or word is wrong, so that none is guessed.
 //!
-//! A token bucket for each address (for IPv6 its /64, which one machine has all of). Time is an argument.
+//! A token bucket for each address (for IPv6 its /64, which one machine has all of). A guess is paid for before it is judged
+//! and given back where it was none, so that guesses at the same time are not more than guesses one after another. Time is
+//! an argument.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Addresses that are counted at a time; those that ask least are forgotten for more.
 const MAX_ADDRESSES: usize = 10_000;
-
-/// The address of who asks from another machine. This machine is trusted not to overload itself.
-#[must_use]
-pub fn stranger(peer: Option<SocketAddr>) -> Option<IpAddr> {
-    peer.map(|peer| peer.ip())
-        .filter(|address| !address.to_canonical().is_loopback())
-}
 
 /// What one address may ask.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +47,7 @@ pub struct Limiter {
 }
 
 /// One machine has a whole /64 of IPv6; an address of IPv4 written as IPv6 is that of IPv4.
-fn counted(address: IpAddr) -> IpAddr {
+pub(crate) fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let bits = address.to_bits() >> 64 << 64;
@@ -119,35 +114,52 @@ impl Limiter {
     /// Whether an address may ask now; else in how many seconds it may again.
     ///
     /// # Errors
-    /// Where it has asked too much, or was refused too often.
+    /// Where it has asked too much.
     pub fn ask(&self, address: IpAddr, now: Instant) -> Result<(), u64> {
-        let mut taken = false;
-        let bucket = self.change(address, now, |bucket| {
-            taken = bucket.requests >= 1.0 && bucket.refusals >= 1.0;
-            if taken {
-                bucket.requests -= 1.0;
-            }
-        });
-        if taken {
-            return Ok(());
-        }
-        let wait = |has: f64, a_second: f64| {
-            if has >= 1.0 {
-                Duration::ZERO
-            } else {
-                Duration::from_secs_f64((1.0 - has) / a_second)
-            }
-        };
-        let refusals = wait(bucket.refusals, self.limits.refusals_per_minute / 60.0);
-        let requests = wait(bucket.requests, self.limits.per_second);
-        Err(refusals.max(requests).as_secs().saturating_add(1))
+        self.take(address, now, self.limits.per_second, |bucket| {
+            &mut bucket.requests
+        })
     }
 
-    /// A request of an address was refused for lack of a token.
-    pub fn refused(&self, address: IpAddr, now: Instant) {
+    /// Whether a token or word that an address shows may be judged now; else in how many seconds. [`Self::pardon`] gives it
+    /// back where it was not refused.
+    ///
+    /// # Errors
+    /// Where it was refused too often.
+    pub fn judge(&self, address: IpAddr, now: Instant) -> Result<(), u64> {
+        let a_second = self.limits.refusals_per_minute / 60.0;
+        self.take(address, now, a_second, |bucket| &mut bucket.refusals)
+    }
+
+    /// What an address has shown was good.
+    pub fn pardon(&self, address: IpAddr, now: Instant) {
+        let most = self.limits.refusals_per_minute;
         self.change(address, now, |bucket| {
-            bucket.refusals = (bucket.refusals - 1.0).max(0.0)
+            bucket.refusals = (bucket.refusals + 1.0).min(most);
         });
+    }
+
+    /// Takes one of what a bucket has; else in how many seconds there is one.
+    fn take(
+        &self,
+        address: IpAddr,
+        now: Instant,
+        a_second: f64,
+        of: impl Fn(&mut Bucket) -> &mut f64,
+    ) -> Result<(), u64> {
+        let mut missing = 0.0;
+        self.change(address, now, |bucket| {
+            let left = of(bucket);
+            missing = 1.0 - *left;
+            if missing <= 0.0 {
+                *left -= 1.0;
+            }
+        });
+        if missing <= 0.0 {
+            return Ok(());
+        }
+        let wait = Duration::from_secs_f64(missing / a_second);
+        Err(wait.as_secs().saturating_add(1))
     }
 }
 
@@ -192,16 +204,35 @@ mod tests {
         let (limiter, now) = (Limiter::new(LIMITS), Instant::now());
         let guesser: IpAddr = "2001:db8::1".parse().unwrap();
         for _ in 0..3 {
-            assert_eq!(limiter.ask(guesser, now), Ok(()));
-            limiter.refused(guesser, now);
+            assert_eq!(limiter.judge(guesser, now), Ok(()));
         }
-        assert_eq!(limiter.ask(guesser, now), Err(21), "a third of a minute");
+        assert_eq!(limiter.judge(guesser, now), Err(21), "a third of a minute");
         assert_eq!(
-            limiter.ask("2001:db8::2".parse().unwrap(), now),
+            limiter.judge("2001:db8::2".parse().unwrap(), now),
             Err(21),
             "the same machine's"
         );
-        assert_eq!(limiter.ask(guesser, now + Duration::from_secs(21)), Ok(()));
+        assert_eq!(
+            limiter.ask(guesser, now),
+            Ok(()),
+            "what shows nothing is no guess"
+        );
+        assert_eq!(limiter.judge(guesser, now + Duration::from_secs(21)), Ok(()));
+    }
+
+    #[test]
+    fn what_was_good_is_no_guess_and_gives_no_more_of_them() {
+        let (limiter, now) = (Limiter::new(LIMITS), Instant::now());
+        let worker: IpAddr = "10.0.0.7".parse().unwrap();
+        for _ in 0..10 {
+            assert_eq!(limiter.judge(worker, now), Ok(()));
+            limiter.pardon(worker, now);
+        }
+        limiter.pardon(worker, now);
+        for _ in 0..3 {
+            assert_eq!(limiter.judge(worker, now), Ok(()));
+        }
+        assert_eq!(limiter.judge(worker, now), Err(21));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! TLS as a server: a certificate from files, or one made here and kept, which is read again when its files change.
+//!
+//! One that cannot be used, or is over already, never replaces one that is good; when one ends is said in time.
 
+use crate::time::utc;
 use rustls::ServerConfig;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,6 +20,10 @@ use tokio::sync::watch;
 
 /// How often files are looked at for a change.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long before its end a certificate is warned of: an authority that renews by itself does so a month before.
+const SOON_S: u64 = 14 * DAY_S;
+/// How often it is warned of.
+const DAY_S: u64 = 86_400;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,14 @@ pub enum TlsError {
         cert: String,
         /// What is wrong.
         reason: String,
+    },
+    /// A new certificate is over already.
+    #[error("the certificate {cert} has expired on {ended}")]
+    Expired {
+        /// Its file.
+        cert: String,
+        /// When.
+        ended: String,
     },
 }
 
@@ -69,12 +84,79 @@ pub struct Certificate {
 /// When both files were written, and how long they are.
 type Seen = [Option<(SystemTime, u64)>; 2];
 
+/// A certificate and its key, and when it ends.
+#[derive(Debug, Clone)]
+struct Loaded {
+    key: Arc<CertifiedKey>,
+    /// Unix time; `None` where it cannot be read.
+    expires_s: Option<u64>,
+}
+
+impl Loaded {
+    fn has_expired(&self, now: SystemTime) -> bool {
+        self.expires_s.is_some_and(|expires| expires <= seconds(now))
+    }
+}
+
 #[derive(Debug)]
-struct Served(RwLock<Arc<CertifiedKey>>);
+struct Served(RwLock<Loaded>);
+
+impl Served {
+    fn now(&self) -> Loaded {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(self.now().key)
+    }
+}
+
+/// Seconds since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+/// The date alone, in UTC.
+fn day_of(unix_s: u64) -> String {
+    utc(unix_s.saturating_mul(1_000)).chars().take(10).collect()
+}
+
+/// The end of a certificate for `/metrics`; nothing where there is none.
+#[must_use]
+pub fn figure(certificate: Option<&Certificate>) -> String {
+    const NAME: &str = "block_chain_certificate_expires_seconds";
+    let expires = certificate.and_then(Certificate::expires);
+    expires.map_or_else(String::new, |expires| {
+        format!("# HELP {NAME} when the certificate that is served ends, in Unix time\n# TYPE {NAME} gauge\n{NAME} {expires}\n")
+    })
+}
+
+/// Says that a certificate ends soon, once a day, and at once of another.
+#[derive(Default)]
+struct Reminder {
+    /// Of which end it was said, and when.
+    said: Option<(u64, u64)>,
+}
+
+impl Reminder {
+    /// What is to be said now, if anything.
+    fn say(&mut self, expires_s: Option<u64>, now: SystemTime) -> Option<String> {
+        let (expires, now) = (expires_s?, seconds(now));
+        let is_said = self
+            .said
+            .is_some_and(|(of, at)| of == expires && now.saturating_sub(at) < DAY_S);
+        if is_said || expires.saturating_sub(now) > SOON_S {
+            return None;
+        }
+        self.said = Some((expires, now));
+        let (left, day) = (expires.saturating_sub(now) / DAY_S, day_of(expires));
+        Some(match expires <= now {
+            true => format!("it has expired on {day}: clients refuse it"),
+            false => format!("it expires on {day}, in {left} days"),
+        })
     }
 }
 
@@ -102,7 +184,7 @@ impl Certificate {
             }
         };
         let seen = seen(&cert, &key);
-        let served = Arc::new(Served(RwLock::new(Arc::new(load(&cert, &key)?))));
+        let served = Arc::new(Served(RwLock::new(load(&cert, &key)?)));
         Ok(Self {
             cert,
             key,
@@ -133,53 +215,73 @@ impl Certificate {
     /// The SHA-256 fingerprint of the certificate, in hex.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let served = self.served.0.read().unwrap_or_else(PoisonError::into_inner);
-        served
-            .cert
-            .first()
-            .map_or_else(String::new, |cert| hex::encode(Sha256::digest(cert)))
+        let cert = self.served.now().key.cert.first().cloned();
+        cert.map_or_else(String::new, |cert| hex::encode(Sha256::digest(cert)))
     }
 
-    /// Reads the files again where they have changed; gives whether they had. One that cannot be used changes nothing.
+    /// When the certificate ends, in Unix time, where that can be read.
+    #[must_use]
+    pub fn expires(&self) -> Option<u64> {
+        self.served.now().expires_s
+    }
+
+    /// Reads the files again where they have changed since they were last taken over; gives whether they had. What cannot be
+    /// used changes nothing, and is tried again: the other file may come a moment later.
     ///
     /// # Errors
-    /// Where the new files cannot be read or do not fit each other.
-    pub fn reload(&self) -> Result<bool, TlsError> {
-        let now = seen(&self.cert, &self.key);
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if *seen == now {
-                return Ok(false);
-            }
-            *seen = now;
+    /// Where the new files cannot be read or do not fit each other, or the certificate is over and the one before is not.
+    pub fn reload(&self, now: SystemTime) -> Result<bool, TlsError> {
+        let found = seen(&self.cert, &self.key);
+        if *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == found {
+            return Ok(false);
         }
-        let loaded = Arc::new(load(&self.cert, &self.key)?);
+        let loaded = load(&self.cert, &self.key)?;
+        if let Some(ended) = loaded.expires_s.filter(|_| loaded.has_expired(now))
+            && !self.served.now().has_expired(now)
+        {
+            return Err(TlsError::Expired {
+                cert: self.cert.display().to_string(),
+                ended: day_of(ended),
+            });
+        }
         *self.served.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = found;
         Ok(true)
     }
 
-    /// Looks for changes until it is told to stop; `changed` is called with each new fingerprint.
+    /// Looks for changes until it is told to stop, and warns of the end; `changed` is called with each new fingerprint.
     pub async fn keep_fresh(
         self: Arc<Self>,
         mut stopping: watch::Receiver<bool>,
         changed: impl Fn(&str) + Send,
     ) {
+        let (mut reminder, mut failure) = (Reminder::default(), None);
         loop {
+            if let Some(notice) = reminder.say(self.expires(), SystemTime::now()) {
+                tracing::warn!(cert = %self.cert.display(), "the certificate: {notice}");
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 _ = stopping.changed() => return,
             }
             let certificate = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || certificate.reload()).await {
+            let looked = tokio::task::spawn_blocking(move || certificate.reload(SystemTime::now())).await;
+            let failed = match looked {
                 Ok(Ok(true)) => {
                     let fingerprint = self.fingerprint();
                     tracing::info!(fingerprint, "a new certificate is served");
                     changed(&fingerprint);
+                    None
                 }
-                Ok(Ok(false)) => {}
-                Ok(Err(error)) => tracing::error!(%error, "the certificate before is served on"),
-                Err(error) => tracing::error!(%error, "the certificate's files cannot be looked at"),
+                Ok(Ok(false)) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            // Each look finds the same again: it is said once.
+            if let Some(error) = failed.as_deref().filter(|_| failed != failure) {
+                tracing::error!(error, "the certificate before is served on");
             }
+            failure = failed;
         }
     }
 }
@@ -191,7 +293,7 @@ fn seen(cert: &Path, key: &Path) -> Seen {
     })
 }
 
-fn load(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+fn load(cert: &Path, key: &Path) -> Result<Loaded, TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert)
         .map_err(|error| file_error(cert, &error))?
         .collect();
@@ -199,6 +301,7 @@ fn load(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     if chain.is_empty() {
         return Err(file_error(cert, &"no certificate in it"));
     }
+    let expires_s = chain.first().and_then(expiry);
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, &error))?;
     let signing = any_supported_type(&private).map_err(|error| file_error(key, &error))?;
     let certified = CertifiedKey::new(chain, signing);
@@ -206,7 +309,16 @@ fn load(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
         cert: cert.display().to_string(),
         reason: format!("{} is not its key: {error}", key.display()),
     })?;
-    Ok(certified)
+    Ok(Loaded {
+        key: Arc::new(certified),
+        expires_s,
+    })
+}
+
+/// When a certificate ends, in Unix time. One that only this parser does not read is served all the same.
+fn expiry(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok()
 }
 
 fn make(cert: &Path, key: &Path, address: IpAddr) -> Result<(), TlsError> {
@@ -250,7 +362,10 @@ mod tests {
             certificate.fingerprint(),
             Certificate::open(source(other.path())).unwrap(),
         );
-        assert!(!certificate.reload().unwrap(), "nothing has changed");
+        assert!(
+            !certificate.reload(SystemTime::now()).unwrap(),
+            "nothing has changed"
+        );
         assert_eq!(
             Certificate::open(source(dir.path())).unwrap().fingerprint(),
             first,
@@ -267,16 +382,97 @@ mod tests {
             .concat(),
         )
         .unwrap();
-        let refused = certificate.reload().unwrap_err().to_string();
+        let refused = certificate.reload(SystemTime::now()).unwrap_err().to_string();
         assert!(refused.contains("is not its key"), "{refused}");
         assert_eq!(certificate.fingerprint(), first);
         // A torn one.
         std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();
-        assert!(certificate.reload().is_err());
+        assert!(certificate.reload(SystemTime::now()).is_err());
         std::fs::copy(other.path().join("tls.crt"), &cert).unwrap();
         std::fs::copy(other.path().join("tls.key"), &key).unwrap();
-        assert!(certificate.reload().unwrap());
+        assert!(certificate.reload(SystemTime::now()).unwrap());
         assert_eq!(certificate.fingerprint(), second.fingerprint());
         certificate.config().unwrap();
+    }
+
+    /// Writes a certificate that ends on a day into a folder.
+    fn write_ending(dir: &Path, year: i32) {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+        std::fs::write(dir.join("tls.key"), key.serialize_pem()).unwrap();
+        std::fs::write(dir.join("tls.crt"), made.pem()).unwrap();
+    }
+
+    fn at(unix_s: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(unix_s)
+    }
+
+    /// The first day of 2030 and of 2040.
+    const IN_2030: u64 = 1_893_456_000;
+    const IN_2040: u64 = 2_208_988_800;
+
+    #[test]
+    fn what_has_expired_replaces_nothing_that_is_good() {
+        let dir = tempfile::tempdir().unwrap();
+        write_ending(dir.path(), 2040);
+        let certificate = Certificate::open(source(dir.path())).unwrap();
+        assert_eq!(certificate.expires(), Some(IN_2040));
+        let good = certificate.fingerprint();
+        write_ending(dir.path(), 2030);
+        let refused = certificate.reload(at(IN_2030)).unwrap_err().to_string();
+        assert!(refused.contains("has expired on 2030-01-01"), "{refused}");
+        assert_eq!(certificate.fingerprint(), good);
+        // The day before it is good.
+        assert!(certificate.reload(at(IN_2030 - DAY_S)).unwrap());
+        assert_eq!(certificate.expires(), Some(IN_2030));
+        // Where the one before is over too, another cannot be worse.
+        write_ending(dir.path(), 2025);
+        assert!(certificate.reload(at(IN_2030)).unwrap());
+        let figure = figure(Some(&certificate));
+        assert!(
+            figure.ends_with("block_chain_certificate_expires_seconds 1735689600\n"),
+            "{figure}"
+        );
+        assert_eq!(super::figure(None), "");
+    }
+
+    #[test]
+    fn what_could_not_be_used_is_tried_again() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write_ending(dir.path(), 2040);
+        write_ending(other.path(), 2040);
+        let certificate = Certificate::open(source(dir.path())).unwrap();
+        std::fs::copy(other.path().join("tls.crt"), dir.path().join("tls.crt")).unwrap();
+        // The key is not there yet, however often it is looked for; then it is.
+        for _ in 0..2 {
+            assert!(certificate.reload(at(IN_2030)).is_err());
+        }
+        std::fs::copy(other.path().join("tls.key"), dir.path().join("tls.key")).unwrap();
+        assert!(certificate.reload(at(IN_2030)).unwrap());
+        assert!(!certificate.reload(at(IN_2030)).unwrap());
+    }
+
+    #[test]
+    fn its_end_is_said_two_weeks_before_and_once_a_day() {
+        let mut reminder = Reminder::default();
+        let ends = Some(IN_2030);
+        assert_eq!(reminder.say(None, at(IN_2030)), None);
+        assert_eq!(reminder.say(ends, at(IN_2030 - SOON_S - 1)), None);
+        let said = reminder.say(ends, at(IN_2030 - SOON_S)).unwrap();
+        assert!(
+            said.starts_with("it expires on 2030-01-01") && said.ends_with("in 14 days"),
+            "{said}"
+        );
+        assert_eq!(reminder.say(ends, at(IN_2030 - SOON_S + DAY_S - 1)), None);
+        assert!(reminder.say(ends, at(IN_2030 - SOON_S + DAY_S)).is_some());
+        assert!(reminder.say(ends, at(IN_2030)).unwrap().contains("has expired"));
+        assert!(
+            reminder.say(Some(IN_2030 + 1), at(IN_2030)).is_some(),
+            "another certificate"
+        );
+        assert_eq!(reminder.say(Some(IN_2040), at(IN_2030)), None);
     }
 }

@@ -29,6 +29,8 @@ use crate::node::{Chains, ChainsError, Manager, NodeHandle, RequestError};
 use crate::wallet::Wallets;
 use actix_web::dev::{Payload, ServerHandle};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpServer, web};
+use block_chain_web::connections::{Connections, UNREAD, end_unread};
+use block_chain_web::host::is_private;
 use block_chain_web::limit::{Limiter, Limits};
 use block_chain_web::session::Sessions;
 use block_chain_web::slow;
@@ -141,6 +143,8 @@ pub(crate) struct Interface {
     any_name: bool,
     /// Whether it serves TLS.
     is_secure: bool,
+    /// With this certificate.
+    certificate: Option<Arc<Certificate>>,
     address: SocketAddr,
     stopping: tokio::sync::watch::Receiver<bool>,
 }
@@ -157,7 +161,9 @@ pub(crate) struct ApiState {
     here: String,
     /// Whether whoever asks has shown the cookie, or is signed in.
     is_trusted: bool,
-    /// Whether nobody on the way can read what is asked: it comes from this machine, or under TLS.
+    /// Whether whoever asks may read the chains.
+    may_read: bool,
+    /// Whether nobody on the way can read what is asked: it comes from this machine, or under TLS, and through no proxy.
     is_private: bool,
     interface: Arc<Interface>,
 }
@@ -182,6 +188,10 @@ impl ApiState {
 #[derive(Debug, Clone)]
 struct NamedChain(String);
 
+/// On a request of who may read the chains.
+#[derive(Debug, Clone, Copy)]
+struct Reader;
+
 /// On a request of who has shown the cookie, or is signed in.
 #[derive(Debug, Clone, Copy)]
 struct Trusted;
@@ -201,11 +211,9 @@ impl FromRequest for ApiState {
         ready(match interface.chains.get(name) {
             Some(chain) => Ok(Self {
                 here: format!("{base}{}", asked.trim_start_matches('/')),
-                is_private: interface.is_secure
-                    || request
-                        .peer_addr()
-                        .is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
+                is_private: is_private(request.peer_addr(), request.headers(), interface.is_secure),
                 is_trusted: request.extensions().get::<Trusted>().is_some(),
+                may_read: request.extensions().get::<Reader>().is_some(),
                 node: chain.node.clone(),
                 dump: chain.dump.clone(),
                 check: Arc::clone(&chain.check),
@@ -237,16 +245,17 @@ fn serve(
     let server = server.workers(WORKERS).shutdown_timeout(1).disable_signals();
     // A client that leaves ends what was done for it: a search for a block must not outlive who asked for it.
     let server = server.h1_allow_half_closed(false);
+    let refused = |source| ApiStartError::Bind { bind, source };
+    end_unread(&listener, UNREAD).map_err(refused)?;
     let server = server
         .client_request_timeout(slow::HEAD)
-        .max_connections(slow::CONNECTIONS);
+        .max_connections(slow::CONNECTIONS)
+        .on_connect(Arc::new(Connections::default()).counter());
     let server = match certificate {
         Some(certificate) => server.listen_rustls_0_23(listener, certificate.config()?),
         None => server.listen(listener),
     };
-    let server = server
-        .map_err(|source| ApiStartError::Bind { bind, source })?
-        .run();
+    let server = server.map_err(refused)?.run();
     let handle = server.handle();
     tokio::spawn(server);
     Ok(handle)
@@ -319,6 +328,7 @@ impl ApiServer {
             has_legacy: legacy,
             any_name,
             is_secure: certificate.is_some(),
+            certificate: certificate.clone(),
             cookie_file,
             wallets: Wallets::of(data_dir),
             address,

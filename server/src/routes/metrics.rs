@@ -4,6 +4,7 @@ use super::{State, call, now};
 use crate::error::{Refused, ServiceError};
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get};
+use block_chain_web::tls::figure;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// What the coordinator counts.
@@ -70,9 +71,9 @@ impl Metrics {
 pub(super) async fn figures(state: Data<State>) -> Result<HttpResponse, ServiceError> {
     let views = call(&state, |service| {
         service
-            .chains()?
+            .chain_names()?
             .iter()
-            .map(|chain| service.view(&chain.name, now()))
+            .map(|chain| service.view(chain, now()))
             .collect::<Result<Vec<_>, _>>()
     });
     for view in views.await? {
@@ -97,7 +98,8 @@ pub(super) async fn figures(state: Data<State>) -> Result<HttpResponse, ServiceE
         }
     }
     let text = TextEncoder::new().encode_to_string(&state.metrics.registry.gather());
-    let text = text.map_err(|error| ServiceError::Busy(error.to_string()))?;
+    let mut text = text.map_err(|error| ServiceError::Busy(error.to_string()))?;
+    text.push_str(&figure(state.access.certificate.as_deref()));
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text))

@@ -12,6 +12,7 @@ use block_chain_common::coordinator_api::{ChainInfo, ForkWish, Left, StakeShare}
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::{Amount, Height, Timestamp};
 use block_chain_common::work::{MAX_DIFFICULTY, Target};
+use block_chain_web::host::is_private;
 use block_chain_web::strict::{JsonObject, Strict};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -79,11 +80,11 @@ async fn set_log(operator: Asked, Json(Strict(body)): JsonObject<LogFilter>) -> 
     Ok(Json(body))
 }
 
-type Answer<T> = Result<Json<T>, ServiceError>;
+pub(super) type Answer<T> = Result<Json<T>, ServiceError>;
 /// There where the operator asks.
-type Asked = Option<ReqData<Operator>>;
+pub(super) type Asked = Option<ReqData<Operator>>;
 
-fn require(operator: Asked) -> Result<(), ServiceError> {
+pub(super) fn require(operator: Asked) -> Result<(), ServiceError> {
     operator
         .map(drop)
         .ok_or(ServiceError::Operator("missing or wrong"))
@@ -114,8 +115,12 @@ struct SignedIn {
 #[post("/v1/session")]
 async fn sign_in(
     state: Data<State>,
+    request: HttpRequest,
     Json(Strict(body)): JsonObject<SignIn>,
 ) -> Result<HttpResponse, ServiceError> {
+    if !is_private(request.peer_addr(), request.headers(), state.access.is_secure) {
+        return Err(ServiceError::Clear);
+    }
     if !state.access.sessions.is_word(body.word.trim()) {
         return Err(ServiceError::Operator("wrong"));
     }

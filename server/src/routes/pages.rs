@@ -13,6 +13,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError as _, get};
 use askama::Template;
 use block_chain_common::coordinator_api::ChainSummary;
 use block_chain_common::quantity::Timestamp;
+use block_chain_web::host::stranger;
 use block_chain_web::page::{Frame, Link, answer};
 use block_chain_web::time::utc;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -247,6 +248,10 @@ async fn show_login(
             live: false,
             ..frame(&request, "Sign in", "login", &operator)
         },
-        file: state.access.file.display().to_string(),
+        // Where the data directory is tells of the machine.
+        file: match stranger(request.peer_addr(), request.headers()) {
+            Some(_) if operator.is_none() => "api.cookie".to_owned(),
+            _ => state.access.file.display().to_string(),
+        },
     })
 }

@@ -2,7 +2,7 @@
 
 use super::{Capability, Service, StartError, from_sql, to_sql};
 use crate::error::ServiceError;
-use crate::store::{ChainRow, Store, StoreError, Tx};
+use crate::store::{ChainRow, NewChainRow, Store, StoreError, Tx};
 use block_chain_common::chain_spec::{ChainSpec, CheckedSpec, Parent};
 use block_chain_common::codec::{decode, encode};
 use block_chain_common::coordinator_api::{ChainInfo, ChainSummary, Event};
@@ -11,14 +11,18 @@ use block_chain_common::keys::SecretKey;
 use block_chain_common::limits::{MAX_CHAINS, check_name};
 use block_chain_common::quantity::{Term, Timestamp};
 
+/// Chains that a worker may make: far more than a team has, and few enough that one worker whose token was stolen does not
+/// take all of [`MAX_CHAINS`] from the others.
+const MAX_MADE: u64 = 64;
+
 impl Service {
-    /// All chains.
+    /// The names of all chains.
     ///
     /// # Errors
     /// Where the database fails.
-    pub fn chains(&self) -> Result<Vec<ChainInfo>, ServiceError> {
+    pub fn chain_names(&self) -> Result<Vec<String>, ServiceError> {
         let rows = self.store.read(|tx| Ok::<_, ServiceError>(tx.chains()?))?;
-        rows.iter().map(|row| self.chain_info(row)).collect()
+        Ok(rows.into_iter().map(|row| row.name).collect())
     }
 
     /// All chains, as a list shows them.
@@ -30,7 +34,7 @@ impl Service {
             let rows = tx.chains()?;
             let mut all = Vec::with_capacity(rows.len());
             for row in rows {
-                let spec = decode_spec(&row.name, &row.spec)?;
+                let spec = spec_of(tx, &row.name)?;
                 let members = tx.members(&row.name)?;
                 let alive = members.iter().filter(|(member, _)| self.is_alive(member, now));
                 let last = tx.last_checkpoint(&row.name)?;
@@ -56,15 +60,17 @@ impl Service {
     /// # Errors
     /// Where there is none of this name.
     pub fn chain(&self, name: &str) -> Result<ChainInfo, ServiceError> {
-        let row = self.store.read(|tx| chain_row(tx, name))?;
-        self.chain_info(&row)
+        self.store.read(|tx| {
+            let row = chain_row(tx, name)?;
+            self.chain_info(tx, &row)
+        })
     }
 
-    pub(super) fn chain_info(&self, row: &ChainRow) -> Result<ChainInfo, ServiceError> {
+    pub(super) fn chain_info(&self, tx: &mut dyn Tx, row: &ChainRow) -> Result<ChainInfo, ServiceError> {
         Ok(ChainInfo {
             name: row.name.clone(),
             id: chain_id(row)?,
-            spec: row.spec.clone(),
+            spec: stored(tx, &row.name)?,
             coordinator_key: self.key.public_key(),
         })
     }
@@ -73,12 +79,14 @@ impl Service {
     /// was lost can be sent again.
     ///
     /// # Errors
-    /// Where the spec breaks a rule, the name is taken, the parent of a fork is not here, or there are too many chains.
+    /// Where the spec breaks a rule, the name is taken, the parent of a fork is not here, there are too many chains, or the worker
+    /// has made as many as it may.
     pub fn create_chain(&self, who: &Capability, spec: &str) -> Result<ChainInfo, ServiceError> {
-        self.add_chain(spec, &who.worker.to_string())
+        self.add_chain(spec, Some(who.worker.to_string()))
     }
 
-    pub(super) fn add_chain(&self, spec: &str, by: &str) -> Result<ChainInfo, ServiceError> {
+    /// `by` is the worker that makes it; the operator may make as many as there may be.
+    pub(super) fn add_chain(&self, spec: &str, by: Option<String>) -> Result<ChainInfo, ServiceError> {
         let malformed =
             |error: String| ServiceError::Spec(format!("the chain's spec cannot be read: {error}"));
         let bytes = hex::decode(spec).map_err(|error| malformed(error.to_string()))?;
@@ -86,11 +94,15 @@ impl Service {
         let checked = spec
             .check()
             .map_err(|error| ServiceError::Spec(error.to_string()))?;
-        let row = first_row(&checked);
-        let is_new = self.store.transaction(|tx| {
+        let new = NewChainRow {
+            made_by: by,
+            ..first_row(&checked)
+        };
+        let row = &new.row;
+        let (is_new, info) = self.store.transaction(|tx| {
             if let Some(found) = tx.chain(&row.name)? {
                 return match found.id == row.id {
-                    true => Ok(false),
+                    true => Ok((false, self.chain_info(tx, row)?)),
                     false => Err(ServiceError::ChainExists {
                         name: row.name.clone(),
                     }),
@@ -102,19 +114,30 @@ impl Service {
                     "{MAX_CHAINS} chains are there, no more are allowed"
                 )));
             }
+            let made = match &new.made_by {
+                Some(worker) => from_sql(tx.count_made_by(worker)?),
+                None => 0,
+            };
+            if made >= MAX_MADE {
+                return Err(ServiceError::MadeTooMany {
+                    made,
+                    allowed: MAX_MADE,
+                });
+            }
             if let Some(parent) = &checked.spec().parent {
                 check_parent(tx, &all, parent)?;
             }
-            tx.add_chain(&row)?;
-            Ok(true)
+            tx.add_chain(&new)?;
+            Ok((true, self.chain_info(tx, row)?))
         })?;
         if is_new {
+            let by = new.made_by.as_deref().unwrap_or("the operator");
             tracing::info!(chain = row.name, by, "a chain was made");
             self.tell(vec![Event::Chain {
                 chain: row.name.clone(),
             }]);
         }
-        self.chain_info(&row)
+        Ok(info)
     }
 }
 
@@ -149,15 +172,18 @@ fn check_parent(tx: &mut dyn Tx, all: &[ChainRow], parent: &Parent) -> Result<()
 }
 
 /// A chain on which nothing has happened yet.
-fn first_row(checked: &CheckedSpec) -> ChainRow {
-    ChainRow {
-        name: checked.spec().name.clone(),
-        id: checked.id().to_string(),
+fn first_row(checked: &CheckedSpec) -> NewChainRow {
+    NewChainRow {
+        row: ChainRow {
+            name: checked.spec().name.clone(),
+            id: checked.id().to_string(),
+            term: 0,
+            leader: None,
+            leader_since_ms: 0,
+            final_size: 0,
+        },
         spec: hex::encode(encode(checked.spec())),
-        term: 0,
-        leader: None,
-        leader_since_ms: 0,
-        final_size: 0,
+        made_by: None,
     }
 }
 
@@ -174,14 +200,14 @@ pub(super) fn create_main(
         .map_err(|error| StartError::Spec(error.to_string()))?;
     let row = first_row(&checked);
     let found = store.transaction::<_, StoreError>(|tx| {
-        let found = tx.chain("main")?;
+        let found = tx.spec("main")?;
         if found.is_none() {
             tx.add_chain(&row)?;
         }
         Ok(found)
     })?;
     let Some(found) = found else { return Ok(()) };
-    let found = decode_spec(&found.name, &found.spec)?;
+    let found = decode_spec("main", &found)?;
     let mut asked = found.clone();
     spec(&mut asked);
     if asked == found {
@@ -215,6 +241,17 @@ pub(super) fn chain_row(tx: &mut dyn Tx, name: &str) -> Result<ChainRow, Service
 pub(super) fn chain_id(row: &ChainRow) -> Result<ChainId, ServiceError> {
     let damaged = || StoreError::Damaged(format!("the id of chain {}", row.name));
     Ok(row.id.parse().ok().ok_or_else(damaged)?)
+}
+
+/// The encoded spec of a chain that is there.
+fn stored(tx: &mut dyn Tx, chain: &str) -> Result<String, StoreError> {
+    let damaged = || StoreError::Damaged(format!("chain {chain} has no spec"));
+    tx.spec(chain)?.ok_or_else(damaged)
+}
+
+/// The spec of a chain that is there.
+pub(super) fn spec_of(tx: &mut dyn Tx, chain: &str) -> Result<ChainSpec, StoreError> {
+    decode_spec(chain, &stored(tx, chain)?)
 }
 
 /// The decoded spec of a stored chain.

@@ -17,10 +17,6 @@ use std::net::SocketAddr;
 use std::sync::PoisonError;
 use uuid::Uuid;
 
-/// How long a challenge is good for.
-const CHALLENGE_MS: u64 = 60_000;
-/// Challenges that may be out at a time.
-const MAX_CHALLENGES: i64 = 10_000;
 const MINUTE_MS: u64 = 60_000;
 const WORKER_ID_DOMAIN: &[u8] = b"block-chain/worker-id/v1\0";
 /// Ids given without a key in a minute.
@@ -69,22 +65,22 @@ impl Service {
     /// A nonce to sign.
     ///
     /// # Errors
-    /// Where too many are out, or the database fails.
+    /// Where the system gives no randomness.
     pub fn challenge(&self, now: Timestamp) -> Result<Challenge, ServiceError> {
-        let challenge = random_hex::<32>().map_err(|error| ServiceError::Busy(error.to_string()))?;
-        let expires = to_sql(now.get().saturating_add(CHALLENGE_MS));
-        self.store.transaction(|tx| {
-            tx.add_challenge(&challenge, expires, to_sql(now.get()))?;
-            if tx.count_challenges()? > MAX_CHALLENGES {
-                return Err(ServiceError::Busy(format!(
-                    "{MAX_CHALLENGES} challenges are out, no more are given now"
-                )));
-            }
-            Ok(())
-        })?;
         Ok(Challenge {
-            challenge: challenge.to_string(),
+            challenge: self.challenges.make(now)?,
         })
+    }
+
+    fn use_challenge(&self, tx: &mut dyn Tx, given: &str, now: Timestamp) -> Result<(), ServiceError> {
+        let good = self.challenges.check(given, now);
+        let is_first = match good {
+            Some(good) => tx.use_challenge(&good.text, to_sql(good.ends_ms), to_sql(now.get()))?,
+            None => false,
+        };
+        is_first.then_some(()).ok_or(ServiceError::Challenge(
+            "the challenge is unknown, used, or older than a minute",
+        ))
     }
 
     /// Makes a worker a member of a chain: the same key gets the same id, and a new token.
@@ -111,16 +107,11 @@ impl Service {
         let token_hash = hex::encode(sha256(&[token.as_bytes()]));
         let new_id = worker_id(&self.public_key(), &request.public_key);
         let key = request.public_key.to_string();
-        let (id, chain, view, events) = self.store.transaction(|tx| {
-            if !is_challenge(&request.challenge)
-                || !tx.take_challenge(&request.challenge, to_sql(now.get()))?
-            {
-                return Err(ServiceError::Challenge(
-                    "the challenge is unknown, used, or older than a minute",
-                ));
-            }
+        let (id, info, view, events) = self.store.transaction(|tx| {
+            self.use_challenge(tx, &request.challenge, now)?;
             let chain = chain_row(tx, &request.chain)?;
             let known = tx.worker_of_key(&key)?;
+            known.as_ref().map_or(Ok(()), not_banned)?;
             if known.is_none() {
                 // A key that was let in once has signed the challenge: a worker whose own token is lost is no stranger.
                 self.use_join_token(tx, request.token.as_deref(), now)?;
@@ -151,7 +142,8 @@ impl Service {
             self.elect_if_needed(tx, &chain.name, now, &mut events)?;
             let chain = chain_row(tx, &chain.name)?;
             let view = self.view_in(tx, &chain, now)?;
-            Ok((id, chain, view, events))
+            let info = self.chain_info(tx, &chain)?;
+            Ok::<_, ServiceError>((id, info, view, events))
         })?;
         self.tell(events);
         let worker_id = parse_id(&id)?;
@@ -160,7 +152,7 @@ impl Service {
         Ok(Registration {
             worker_id,
             worker_token,
-            chain: self.chain_info(&chain)?,
+            chain: info,
             view,
         })
     }
@@ -218,6 +210,7 @@ impl Service {
             name,
             token_hash,
             registered_ms: to_sql(now.get()),
+            banned_ms: None,
         })?)
     }
 
@@ -265,7 +258,7 @@ impl Service {
     /// Whose token this is.
     ///
     /// # Errors
-    /// Where it is the token of no worker, or not of this one.
+    /// Where it is the token of no worker, or not of this one, or the worker is banned.
     pub fn authenticate(
         &self,
         worker: Option<Uuid>,
@@ -279,6 +272,8 @@ impl Service {
         let found = self
             .store
             .read(|tx| Ok::<_, ServiceError>(tx.worker(&id.to_string())?))?;
+        // Its token is gone, so this is all that it is told.
+        found.as_ref().map_or(Ok(()), not_banned)?;
         let given = hex::encode(sha256(&[secret.as_bytes()]));
         // Hashes are compared, so a difference in time says nothing of the token.
         let fits = |row: &WorkerRow| row.token_hash.as_deref() == Some(given.as_str());
@@ -412,6 +407,7 @@ impl Service {
             orders: to_sql(beat.orders),
             version: beat.version.clone(),
         })?;
+        count_where_nobody_does(tx, &chain.name, &members)?;
         self.elect_if_needed(tx, &chain.name, now, events)?;
         let chain = chain_row(tx, &chain.name)?;
         self.view_in(tx, &chain, now)
@@ -439,16 +435,24 @@ impl Service {
         now: Timestamp,
     ) -> Result<(bool, Vec<Event>), ServiceError> {
         let left = tx.remove_member(&chain.name, &worker.to_string())?;
-        if counting(&tx.members(&chain.name)?) == 0 {
-            let last = tx.last_checkpoint(&chain.name)?;
-            let_count(tx, &chain.name, last.as_ref())?;
-        }
+        let members = tx.members(&chain.name)?;
+        count_where_nobody_does(tx, &chain.name, &members)?;
         let mut events = vec![Event::Members {
             chain: chain.name.clone(),
         }];
         finalise_last(tx, chain, &mut events)?;
         self.elect_if_needed(tx, &chain.name, now, &mut events)?;
         Ok((left, events))
+    }
+}
+
+/// Refuses a worker that is banned.
+pub(super) fn not_banned(worker: &WorkerRow) -> Result<(), ServiceError> {
+    match worker.banned_ms {
+        Some(_) => Err(ServiceError::Banned {
+            id: parse_id(&worker.id)?,
+        }),
+        None => Ok(()),
     }
 }
 
@@ -494,6 +498,19 @@ pub(super) fn let_count(
     Ok(true)
 }
 
+/// Where the only member that counted is gone, whoever holds all that is committed takes its place.
+fn count_where_nobody_does(
+    tx: &mut dyn Tx,
+    chain: &str,
+    members: &[(MemberRow, WorkerRow)],
+) -> Result<(), ServiceError> {
+    if counting(members) == 0 {
+        let last = tx.last_checkpoint(chain)?;
+        let_count(tx, chain, last.as_ref())?;
+    }
+    Ok(())
+}
+
 /// A worker's id: a UUID of version 8 (RFC 9562) made from both keys, so that a coordinator that was restored from a copy
 /// which lacks the worker gives it the same id again, and no other.
 fn worker_id(coordinator: &PublicKey, worker: &PublicKey) -> Uuid {
@@ -506,11 +523,6 @@ fn worker_id(coordinator: &PublicKey, worker: &PublicKey) -> Uuid {
 pub(super) fn parse_id(id: &str) -> Result<Uuid, ServiceError> {
     let damaged = |_| crate::store::StoreError::Damaged(format!("worker id {id:?}"));
     Ok(Uuid::parse_str(id).map_err(damaged)?)
-}
-
-/// 32 bytes in hex: nothing else is asked for in the database.
-fn is_challenge(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit())
 }
 
 fn addresses_json(addresses: &[String]) -> String {

@@ -4,7 +4,7 @@
 //! chain has seen fewer asks for the rest. Grants alone: they cannot fail while the coordinator is an admin, and one that
 //! failed would hold up all after it.
 
-use super::chains::{chain_id, chain_row, decode_spec};
+use super::chains::{chain_id, chain_row, spec_of};
 use super::{Service, from_sql, to_sql};
 use crate::error::ServiceError;
 use crate::store::{MemberRow, OrderRow, WorkerRow};
@@ -28,10 +28,7 @@ impl Service {
     pub fn grant(&self, chain: &str, address: Address, role: Role) -> Result<TxId, ServiceError> {
         self.store.transaction(|tx| {
             let chain = chain_row(tx, chain)?;
-            let (me, spec) = (
-                self.key.public_key().address(),
-                decode_spec(&chain.name, &chain.spec)?,
-            );
+            let (me, spec) = (self.key.public_key().address(), spec_of(tx, &chain.name)?);
             let is_first_admin = |grant: &Grant| grant.address == me && grant.role == Role::Admin;
             if !spec.grants.as_slice().iter().any(is_first_admin) {
                 return Err(ServiceError::NotAdmin { chain: chain.name });

@@ -46,12 +46,20 @@ pub const TABLES: [Table; 13] = [
             "leader",
             "leader_since_ms",
             "final_size",
+            "made_by",
         ],
     ),
     table(
         "workers",
         &["id"],
-        &["id", "public_key", "name", "token_hash", "registered_ms"],
+        &[
+            "id",
+            "public_key",
+            "name",
+            "token_hash",
+            "registered_ms",
+            "banned_ms",
+        ],
     ),
     table(
         "members",

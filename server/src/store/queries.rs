@@ -3,7 +3,7 @@
 use super::archive::{Dialect, Table};
 use super::rows::{
     ChainRow, CheckpointRow, ClaimRow, CosignatureRow, FigureRow, ForkWishRow, JoinTokenRow, MemberRow,
-    OrderRow, RecoveryRow, TermRow, WorkerRow,
+    NewChainRow, OrderRow, RecoveryRow, TermRow, WorkerRow,
 };
 use super::schema::{
     chains, challenges, checkpoints, claims, cosignatures, figures, fork_wishes, join_tokens, members,
@@ -48,32 +48,23 @@ macro_rules! queries {
                 Ok(())
             }
 
-            fn add_challenge(
+            fn use_challenge(
                 &mut self,
                 challenge: &str,
                 expires_ms: i64,
                 now_ms: i64,
-            ) -> Result<(), StoreError> {
+            ) -> Result<bool, StoreError> {
                 diesel::delete(challenges::table.filter(challenges::expires_ms.le(now_ms))).execute(self)?;
                 let row = (
                     challenges::challenge.eq(challenge),
                     challenges::expires_ms.eq(expires_ms),
                 );
-                diesel::insert_into(challenges::table)
+                let added = diesel::insert_into(challenges::table)
                     .values(row)
+                    .on_conflict(challenges::challenge)
+                    .do_nothing()
                     .execute(self)?;
-                Ok(())
-            }
-
-            fn take_challenge(&mut self, challenge: &str, now_ms: i64) -> Result<bool, StoreError> {
-                let one = challenges::table
-                    .find(challenge)
-                    .filter(challenges::expires_ms.gt(now_ms));
-                Ok(diesel::delete(one).execute(self)? == 1)
-            }
-
-            fn count_challenges(&mut self) -> Result<i64, StoreError> {
-                Ok(challenges::table.count().get_result(self)?)
+                Ok(added == 1)
             }
 
             fn chains(&mut self) -> Result<Vec<ChainRow>, StoreError> {
@@ -91,7 +82,17 @@ macro_rules! queries {
                     .optional()?)
             }
 
-            fn add_chain(&mut self, chain: &ChainRow) -> Result<(), StoreError> {
+            fn spec(&mut self, chain: &str) -> Result<Option<String>, StoreError> {
+                let one = chains::table.find(chain).select(chains::spec);
+                Ok(one.first(self).optional()?)
+            }
+
+            fn count_made_by(&mut self, worker: &str) -> Result<i64, StoreError> {
+                let all = chains::table.filter(chains::made_by.eq(worker));
+                Ok(all.count().get_result(self)?)
+            }
+
+            fn add_chain(&mut self, chain: &NewChainRow) -> Result<(), StoreError> {
                 diesel::insert_into(chains::table)
                     .values(chain)
                     .execute(self)?;
@@ -158,6 +159,25 @@ macro_rules! queries {
                     .set((workers::name.eq(name), workers::token_hash.eq(token_hash)))
                     .execute(self)?;
                 Ok(())
+            }
+
+            fn set_banned(&mut self, id: &str, since_ms: Option<i64>) -> Result<(), StoreError> {
+                let to = (
+                    workers::banned_ms.eq(since_ms),
+                    workers::token_hash.eq(None::<String>),
+                );
+                diesel::update(workers::table.find(id))
+                    .set(to)
+                    .execute(self)?;
+                Ok(())
+            }
+
+            fn banned(&mut self) -> Result<Vec<WorkerRow>, StoreError> {
+                let all = workers::table.filter(workers::banned_ms.is_not_null());
+                Ok(all
+                    .order((workers::banned_ms.desc(), workers::id))
+                    .select(WorkerRow::as_select())
+                    .load(self)?)
             }
 
             fn members(&mut self, chain: &str) -> Result<Vec<(MemberRow, WorkerRow)>, StoreError> {

@@ -6,7 +6,7 @@ use super::schema::{
 };
 use diesel::{AsChangeset, Insertable, Queryable, Selectable};
 
-/// A chain.
+/// A chain, without its spec: that may have two megabytes, and is asked for where it is needed.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = chains)]
 pub struct ChainRow {
@@ -14,8 +14,6 @@ pub struct ChainRow {
     pub name: String,
     /// Its id, in hex.
     pub id: String,
-    /// Its encoded spec, in hex.
-    pub spec: String,
     /// The term now.
     pub term: i64,
     /// The leader's worker id.
@@ -24,6 +22,19 @@ pub struct ChainRow {
     pub leader_since_ms: i64,
     /// Blocks final.
     pub final_size: i64,
+}
+
+/// A chain that is made.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = chains)]
+pub struct NewChainRow {
+    /// What is kept of every chain.
+    #[diesel(embed)]
+    pub row: ChainRow,
+    /// Its encoded spec, in hex.
+    pub spec: String,
+    /// The worker that makes it; none where the operator does.
+    pub made_by: Option<String>,
 }
 
 /// A worker.
@@ -40,6 +51,8 @@ pub struct WorkerRow {
     pub token_hash: Option<String>,
     /// When it was first registered.
     pub registered_ms: i64,
+    /// Since when it is banned, where it is.
+    pub banned_ms: Option<i64>,
 }
 
 /// A worker's membership in a chain.

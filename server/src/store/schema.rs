@@ -15,6 +15,7 @@ diesel::table! {
         leader -> Nullable<Text>,
         leader_since_ms -> BigInt,
         final_size -> BigInt,
+        made_by -> Nullable<Text>,
     }
 }
 diesel::table! {
@@ -24,6 +25,7 @@ diesel::table! {
         name -> Nullable<Text>,
         token_hash -> Nullable<Text>,
         registered_ms -> BigInt,
+        banned_ms -> Nullable<BigInt>,
     }
 }
 diesel::table! {

@@ -13,6 +13,7 @@ use block_chain_common::transaction::Role;
 
 on_both!(
     a_chain_is_made_once_and_the_same_again_is_no_other,
+    a_worker_makes_so_many_chains_and_the_operator_more,
     a_fork_begins_at_a_final_block_of_a_chain_that_is_here,
     a_worker_is_heard_on_several_chains_at_once_and_joins_those_it_was_not_in,
     a_chain_has_as_many_workers_as_it_may_however_they_come,
@@ -59,6 +60,29 @@ fn a_chain_is_made_once_and_the_same_again_is_no_other(open: Open<'_>) {
         assert_eq!(refused(unreadable).code(), "spec", "{unreadable}");
     }
     assert_eq!(service.chain_list(at(0)).unwrap().len(), 2, "nothing changed");
+}
+
+fn a_worker_makes_so_many_chains_and_the_operator_more(open: Open<'_>) {
+    let (service, workers) = network(open(), 2);
+    let make = |worker: usize, n: usize| {
+        service.create_chain(&workers[worker].who, &hex(&spec(&format!("chain-{n}"))))
+    };
+    for n in 0..64 {
+        make(0, n).unwrap();
+    }
+    let refused = make(0, 64).unwrap_err();
+    assert_eq!(refused.code(), "too_many_chains");
+    let said = refused.to_string();
+    assert!(
+        said.contains("made 64 chains") && said.contains("at most 64"),
+        "{said}"
+    );
+    // One that is there is no other, whoever asks again.
+    assert_eq!(make(0, 3).unwrap().name, "chain-3");
+    assert_eq!(make(1, 64).unwrap().name, "chain-64");
+    assert_eq!(service.make_chain(spec("chain-65")).unwrap().name, "chain-65");
+    service.ready().unwrap();
+    service.tick(at(0)).unwrap();
 }
 
 fn a_fork_begins_at_a_final_block_of_a_chain_that_is_here(open: Open<'_>) {

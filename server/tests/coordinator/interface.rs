@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// The interface that workers rely on. A route that is added, renamed or lost changes this list.
-const ROUTES: [(&str, &str); 43] = [
+const ROUTES: [(&str, &str); 45] = [
     ("GET", "/"),
     ("GET", "/chains"),
     ("GET", "/check_leader"),
@@ -50,11 +50,13 @@ const ROUTES: [(&str, &str); 43] = [
     ("POST", "/v1/tokens"),
     ("POST", "/v1/tokens/{id}/revoke"),
     ("POST", "/v1/workers"),
+    ("POST", "/v1/workers/{id}/ban"),
     ("POST", "/v1/workers/{id}/claim"),
     ("POST", "/v1/workers/{id}/figures"),
     ("POST", "/v1/workers/{id}/heartbeat"),
     ("POST", "/v1/workers/{id}/heartbeats"),
     ("POST", "/v1/workers/{id}/leave"),
+    ("POST", "/v1/workers/{id}/unban"),
     // Not in the document: the files of the page at /docs.
     ("GET", "/docs/"),
 ];

@@ -1,8 +1,10 @@
 //! What the operator does: join tokens, terms, figures, taking workers out, making chains; and who may read.
 
 use crate::both::{Open, on_both};
-use crate::network::{Tree, at, beat, code, cosigned, join, network, registration};
+use crate::network::{Tree, at, beat, code, cosigned, heartbeat, join, network, registration};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use block_chain_common::chain_spec::ChainSpec;
+use block_chain_common::codec::encode;
 use block_chain_common::coordinator_api::CommitFigures;
 use block_chain_common::quantity::Height;
 use block_chain_server::routes::{Access, State, app};
@@ -19,6 +21,9 @@ on_both!(
     a_token_beyond_a_limit_is_not_made,
     every_term_is_remembered_with_its_leader,
     a_worker_is_taken_out_but_for_the_last_that_counts,
+    a_banned_worker_is_out_of_everything_until_it_is_let_back_in,
+    a_ban_leaves_the_last_that_counts_until_another_takes_its_place,
+    a_ban_of_the_only_member_can_be_taken_back,
     figures_are_counted_once_and_kept_by_the_minute,
     a_fork_is_asked_of_the_leader_until_it_is_made,
 );
@@ -136,6 +141,101 @@ fn a_worker_is_taken_out_but_for_the_last_that_counts(open: Open<'_>) {
     assert_eq!(service.view("main", at(16)).unwrap().members.len(), 2);
 }
 
+fn a_banned_worker_is_out_of_everything_until_it_is_let_back_in(open: Open<'_>) {
+    let (service, workers) = network(open(), 2);
+    let [first, second] = &workers[..] else { panic!() };
+    let spec = ChainSpec::default_for("audit", second.key.public_key().address());
+    service
+        .create_chain(&second.who, &hex::encode(encode(&spec)))
+        .unwrap();
+    let mut there = heartbeat(&service, 0);
+    "audit".clone_into(&mut there.chain);
+    (there.term, there.checkpoint_size) = Default::default();
+    service.heartbeat(&second.who, &there, at(10)).unwrap();
+    assert_eq!(code(service.ban(Uuid::nil(), at(11))), "unknown_worker");
+    let id = second.who.worker;
+    let done = service.ban(id, at(11)).unwrap();
+    assert_eq!(done.left, ["audit", "main"]);
+    assert!(done.stays.is_empty());
+    let members = |ms| service.view("main", at(ms)).unwrap().members;
+    assert_eq!(members(12).len(), 1);
+    // Nothing that it does is taken: by its token, by its key, at the relay.
+    let refused = service.authenticate(Some(id), Some(&second.token)).unwrap_err();
+    assert_eq!(refused.code(), "banned");
+    assert!(refused.to_string().contains(&id.to_string()), "{refused}");
+    let again = registration(&service, 2, at(13));
+    assert_eq!(code(service.register(&again, at(13))), "banned");
+    assert_eq!(code(service.knows(&second.key.public_key())), "banned");
+    // The other goes on.
+    assert!(service.knows(&first.key.public_key()).unwrap());
+    assert_eq!(code(service.authenticate(None, Some(&first.token))), "accepted");
+    let banned = |service: &Service| -> Vec<String> {
+        service.banned().unwrap().into_iter().map(|row| row.id).collect()
+    };
+    assert_eq!(banned(&service), [id.to_string()]);
+    drop(service);
+    let service = crate::network::start(open());
+    assert_eq!(banned(&service), [id.to_string()], "after a restart too");
+
+    service.unban(id).unwrap();
+    assert!(banned(&service).is_empty());
+    // Its token is gone for good; its key lets it in.
+    assert_eq!(
+        code(service.authenticate(Some(id), Some(&second.token))),
+        "worker_token"
+    );
+    let back = join(&service, 2, at(20));
+    assert_eq!(back.who.worker, id);
+    // Who is not banned keeps its token.
+    service.unban(id).unwrap();
+    assert_eq!(
+        code(service.authenticate(Some(id), Some(&back.token))),
+        "accepted"
+    );
+    assert_eq!(code(service.unban(Uuid::nil())), "unknown_worker");
+}
+
+fn a_ban_leaves_the_last_that_counts_until_another_takes_its_place(open: Open<'_>) {
+    let (service, workers) = network(open(), 1);
+    let (first, tree) = (&workers[0], Tree::new(4, 0));
+    tree.commit(&service, (0, 2), first, &[first]).unwrap();
+    let second = join(&service, 2, at(10));
+    service.tick(at(10)).unwrap();
+    // The second holds nothing of what is committed yet.
+    let done = service.ban(first.who.worker, at(11)).unwrap();
+    assert_eq!((done.left.len(), done.stays), (0, vec!["main".to_owned()]));
+    assert_eq!(code(service.authenticate(None, Some(&first.token))), "banned");
+    assert_eq!(service.view("main", at(12)).unwrap().members.len(), 2);
+    beat(&service, &second, 1, at(61_000));
+    service.tick(at(61_001)).unwrap();
+    let view = service.view("main", at(61_002)).unwrap();
+    assert_eq!(
+        (view.members.len(), view.members[0].worker_id),
+        (1, second.who.worker)
+    );
+    assert!(view.members[0].counts);
+}
+
+fn a_ban_of_the_only_member_can_be_taken_back(open: Open<'_>) {
+    let (service, workers) = network(open(), 1);
+    let (only, tree) = (&workers[0], Tree::new(4, 0));
+    tree.commit(&service, (0, 2), only, &[only]).unwrap();
+    let done = service.ban(only.who.worker, at(10)).unwrap();
+    assert_eq!(done.left, ["main"]);
+    assert!(service.view("main", at(11)).unwrap().members.is_empty());
+    service.unban(only.who.worker).unwrap();
+    let back = join(&service, 1, at(20));
+    // Nobody counts: the first that holds all that is committed does.
+    let mut empty = heartbeat(&service, 0);
+    empty.committed = Height::ZERO;
+    let view = service.heartbeat(&back.who, &empty, at(21)).unwrap();
+    assert!(!view.members[0].counts && view.leader.is_none());
+    let view = beat(&service, &back, 1, at(22));
+    assert_eq!((view.quorum, view.members[0].counts), (1, true));
+    assert_eq!(view.leader.unwrap().worker_id, back.who.worker);
+    tree.commit(&service, (2, 3), &back, &[&back]).unwrap();
+}
+
 fn figures_are_counted_once_and_kept_by_the_minute(open: Open<'_>) {
     let (service, workers) = network(open(), 1);
     let tree = Tree::new(8, 0);
@@ -223,6 +323,10 @@ async fn strangers_read_nothing_where_a_token_is_asked_for() {
     let access = Access {
         sessions: Sessions::new("the word", 18_000, false),
         file: dir.path().join("api.cookie"),
+        address: "0.0.0.0:18000".parse().unwrap(),
+        any_name: false,
+        is_secure: true,
+        certificate: None,
     };
     let state = actix_web::web::Data::new(State::new(service, stopping, access).unwrap());
     let app = init_service(app(state)).await;

@@ -9,6 +9,7 @@ use block_chain_server::service::{Join, Service, Settings, stored_spec};
 on_both!(
     a_key_keeps_its_id_and_its_last_token,
     a_challenge_is_good_once_and_for_a_minute,
+    challenges_that_are_not_used_take_no_place,
     a_registration_that_breaks_a_rule_is_refused,
     a_join_token_made_here_is_kept_as_a_hash,
     a_silent_leader_is_followed_under_a_new_term,
@@ -60,6 +61,18 @@ fn a_challenge_is_good_once_and_for_a_minute(open: Open<'_>) {
     for unknown in ["", "zz", "0", &"0".repeat(64), &"\0".repeat(64)] {
         assert_eq!(code(service.register(&sign(1, unknown), at(0))), "challenge");
     }
+}
+
+fn challenges_that_are_not_used_take_no_place(open: Open<'_>) {
+    let (service, other) = (start(open()), start(open()));
+    for _ in 0..10_001 {
+        service.challenge(at(0)).unwrap();
+    }
+    // Whoever registers still does, at any server of the database, and once.
+    let request = registration(&service, 1, at(1));
+    assert_eq!(code(other.register(&request, at(2))), "accepted");
+    assert_eq!(code(service.register(&request, at(3))), "challenge");
+    assert_eq!(code(other.register(&request, at(3))), "challenge");
 }
 
 fn a_registration_that_breaks_a_rule_is_refused(open: Open<'_>) {

@@ -33,8 +33,8 @@ pub(crate) enum ApiError {
     /// A page of another site asks.
     #[error("the request is made by a page of another site than this node's")]
     WrongOrigin,
-    /// A passphrase in the clear.
-    #[error("a passphrase crosses a network under TLS alone")]
+    /// A passphrase or the node's word in the clear.
+    #[error("a passphrase or the node's word crosses a network under TLS alone")]
     Clear,
     /// A passphrase that does not open the key.
     #[error("{0}")]
@@ -152,6 +152,9 @@ impl ApiError {
             Self::WrongHost => {
                 Some("ask by the address that node.json in the data directory names".to_owned())
             }
+            Self::Clear => Some(
+                "serve TLS with --api-tls-self-signed or --api-tls-cert, or ask on the node's own machine, as through ssh -L".to_owned(),
+            ),
             Self::NotCommitted {
                 status: Status::Pending,
                 ..

@@ -4,8 +4,8 @@
 //! addresses and `localhost` pass. On loopback the port must be this one too; beyond it, ports may be mapped.
 
 use super::error::ApiError;
-use super::{Interface, NamedChain, Trusted, pages};
-use actix_web::body::MessageBody;
+use super::{Interface, NamedChain, Reader, Trusted, pages};
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::http::{Method, StatusCode, Uri};
@@ -14,11 +14,12 @@ use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpRequest};
 use block_chain_common::limits::MAX_REQUEST_BYTES;
 use block_chain_web::assets;
-use block_chain_web::limit::stranger;
+use block_chain_web::connections::close_where_too_many;
+use block_chain_web::host::{is_for, stranger};
 use block_chain_web::page::for_people;
-use block_chain_web::session::{is_same_origin, reads};
+use block_chain_web::session::{bearer, is_same_origin, reads};
 use block_chain_web::slow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 use tracing::Instrument as _;
 
@@ -29,25 +30,29 @@ const CHAIN_PREFIX: &str = "/chains/";
 pub(super) async fn guard(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     name_chain(&mut request);
-    let state = request.app_data::<Data<Interface>>().cloned();
-    let allows = |state: &Data<Interface>| {
-        let sessions = &state.sessions;
-        sessions.allows(request.method(), request.headers(), Instant::now())
+    let Some(state) = request.app_data::<Data<Interface>>().cloned() else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    if state.as_ref().is_some_and(allows) {
+    if state
+        .sessions
+        .allows(request.method(), request.headers(), Instant::now())
+    {
         request.extensions_mut().insert(Trusted);
     }
     slow::bounded(&mut request, slow::BODY);
-    let stranger = stranger(request.peer_addr());
-    let refused = state.as_ref().and_then(|state| {
-        let limited = stranger.and_then(|address| state.limiter.ask(address, Instant::now()).err());
-        match limited {
-            Some(seconds) => Some(ApiError::TooFast { seconds }),
-            None => refusal(&request, state, stranger.is_some()),
-        }
-    });
+    let stranger = stranger(request.peer_addr(), request.headers());
+    let is_trusted = request.extensions().get::<Trusted>().is_some();
+    if is_trusted || stranger.is_none() || state.is_open {
+        request.extensions_mut().insert(Reader);
+    }
+    let admitted = stranger.map_or(Ok(false), |address| admit(&request, &state, address));
+    let is_judged = matches!(admitted, Ok(true));
+    let refused = match admitted {
+        Err(error) => Some(error),
+        Ok(_) => refusal(&request, &state),
+    };
     let response = match refused {
         Some(error) => request.error_response(error).map_into_boxed_body(),
         None => {
@@ -59,25 +64,44 @@ pub(super) async fn guard(
     response
         .headers_mut()
         .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let (Some(state), Some(address)) = (&state, stranger)
-        && matches!(
-            response.status(),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-        )
-    {
-        state.limiter.refused(address, Instant::now());
+    let is_wrong = matches!(
+        response.status(),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+    );
+    if let Some(address) = stranger.filter(|_| is_judged && !is_wrong) {
+        state.limiter.pardon(address, Instant::now());
     }
-    if let Some(state) = state {
-        let route = response.request().match_pattern();
-        state
-            .metrics
-            .answered(route.as_deref().unwrap_or("none"), response.status().as_u16());
-    }
+    close_where_too_many(response.response_mut());
+    let route = response.request().match_pattern();
+    state
+        .metrics
+        .answered(route.as_deref().unwrap_or("none"), response.status().as_u16());
     Ok(response)
+}
+
+/// Whether a stranger may ask now; gives whether a guess was paid for: who shows the cookie makes none.
+fn admit(request: &ServiceRequest, state: &Interface, address: IpAddr) -> Result<bool, ApiError> {
+    let now = Instant::now();
+    let too_fast = |seconds| ApiError::TooFast { seconds };
+    state.limiter.ask(address, now).map_err(too_fast)?;
+    let is_trusted = request.extensions().get::<Trusted>().is_some();
+    if is_trusted || !(signs_in(request) || bearer(request.headers()).is_some()) {
+        return Ok(false);
+    }
+    state.limiter.judge(address, now).map_err(too_fast)?;
+    Ok(true)
+}
+
+fn signs_in(request: &ServiceRequest) -> bool {
+    request.path() == "/v1/session" && request.method() == Method::POST
 }
 
 /// A refusal as a page of the chain that was asked for.
 fn refusal_page(error: &ApiError, request: &HttpRequest) -> Option<String> {
+    // Who may not read is told nothing of a chain, not even whether it is here.
+    if request.extensions().get::<Reader>().is_none() {
+        return pages::bare_refusal(error);
+    }
     let named = request.extensions().get::<NamedChain>().cloned();
     let base = named.map_or_else(|| "/".to_owned(), |NamedChain(name)| format!("/chains/{name}/"));
     pages::refusal(error, base)
@@ -107,25 +131,25 @@ fn name_chain(request: &mut ServiceRequest) {
     }
 }
 
-/// What everybody may read: it shows nothing of the chain.
+/// What everybody may read, of no chain in particular: it shows nothing of one.
 const OPEN: [&str; 5] = ["/healthz", "/readyz", "/login", "/openapi.json", "/docs"];
 
-fn refusal(request: &ServiceRequest, state: &Interface, is_stranger: bool) -> Option<ApiError> {
+fn refusal(request: &ServiceRequest, state: &Interface) -> Option<ApiError> {
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if !state.any_name && !header("host").is_some_and(|host| is_ours(host, state.address)) {
+    if !state.any_name && !is_for(request.headers(), state.address) {
         return Some(ApiError::WrongHost);
     }
     let is_trusted = request.extensions().get::<Trusted>().is_some();
     if reads(request.method()) {
         let path = request.path();
         let is_open = OPEN.contains(&path) || path.starts_with(assets::PREFIX) || path.starts_with("/docs/");
-        let may_read = is_trusted || !is_stranger || state.is_open || is_open;
+        let asked = request.extensions();
+        let may_read = asked.get::<Reader>().is_some() || (is_open && asked.get::<NamedChain>().is_none());
         return (!may_read).then_some(ApiError::Forbidden);
     }
     // A browser says which page asks; signing in is for the own pages alone too.
     let elsewhere = header("origin").is_some() && !is_same_origin(request.headers());
-    let signs_in = request.path() == "/v1/session" && request.method() == Method::POST;
-    if elsewhere || (!signs_in && !is_trusted) {
+    if elsewhere || (!signs_in(request) && !is_trusted) {
         return Some(if elsewhere {
             ApiError::WrongOrigin
         } else {
@@ -136,59 +160,4 @@ fn refusal(request: &ServiceRequest, state: &Interface, is_stranger: bool) -> Op
     length
         .filter(|length| *length > MAX_REQUEST_BYTES)
         .map(|_| ApiError::TooLarge)
-}
-
-/// Whether a `Host` header names this node by an address or as `localhost`.
-fn is_ours(host: &str, address: SocketAddr) -> bool {
-    // A colon within brackets is the address's own.
-    let (name, port) = match host.rsplit_once(':').filter(|_| !host.ends_with(']')) {
-        Some((name, port)) => match port.parse::<u16>() {
-            Ok(port) => (name, Some(port)),
-            Err(_) => return false,
-        },
-        None => (host, None),
-    };
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'))
-        .unwrap_or(name);
-    let named = bare.parse::<IpAddr>().ok();
-    if !address.ip().is_loopback() {
-        return named.is_some() || name.eq_ignore_ascii_case("localhost");
-    }
-    let here = named.map_or(name.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback());
-    here && port == Some(address.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_ours;
-    use std::net::SocketAddr;
-
-    #[test]
-    fn only_addresses_and_localhost_are_this_node() {
-        let loopback: SocketAddr = "127.0.0.1:4000".parse().unwrap();
-        let open: SocketAddr = "0.0.0.0:4000".parse().unwrap();
-        let table = [
-            ("127.0.0.1:4000", true, true),
-            ("localhost:4000", true, true),
-            ("LOCALHOST:4000", true, true),
-            ("[::1]:4000", true, true),
-            ("127.0.0.1:4001", false, true),
-            ("127.0.0.1", false, true),
-            ("10.0.0.7:4000", false, true),
-            ("[2001:db8::1]:80", false, true),
-            ("evil.example:4000", false, false),
-            ("localhost.evil.example:4000", false, false),
-            ("127.0.0.1.evil.example:4000", false, false),
-            ("127.0.0.1:4000@evil.example", false, false),
-            ("", false, false),
-            (":4000", false, false),
-            ("[::1", false, false),
-        ];
-        for (host, on_loopback, beyond) in table {
-            assert_eq!(is_ours(host, loopback), on_loopback, "{host:?} on loopback");
-            assert_eq!(is_ours(host, open), beyond, "{host:?} beyond loopback");
-        }
-    }
 }

@@ -4,6 +4,7 @@ use super::ApiState;
 use super::error::ApiError;
 use super::types::NodeStatus;
 use actix_web::{HttpResponse, get};
+use block_chain_web::tls::figure;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// A gauge's name, what it shows, and where its figure is taken from.
@@ -100,7 +101,8 @@ pub(super) async fn figures(state: ApiState) -> Result<HttpResponse, ApiError> {
     let open = open.into_iter();
     let chains: Vec<_> = open.map(|(name, chain)| (name, chain.node.status())).collect();
     let text = state.interface.metrics.show(&chains);
-    let text = text.map_err(|error| ApiError::Conflict(error.to_string()))?;
+    let mut text = text.map_err(|error| ApiError::Conflict(error.to_string()))?;
+    text.push_str(&figure(state.interface.certificate.as_deref()));
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text))

@@ -33,8 +33,22 @@ const LINKS: [(&str, &str); 4] = [
     ("node", "Node"),
 ];
 
+/// The frame for who may not read: it says nothing of the worker and its chains.
+fn bare_frame(title: impl Into<String>) -> Frame {
+    Frame {
+        product: "block-chain".to_owned(),
+        title: title.into(),
+        base: "/".to_owned(),
+        here: "/".to_owned(),
+        ..Frame::default()
+    }
+}
+
 /// The frame of a page; `current` is the page of [`LINKS`] that it belongs to.
 fn frame(state: &ApiState, title: impl Into<String>, current: &str) -> Frame {
+    if !state.may_read {
+        return bare_frame(title);
+    }
     let name = state.node.spec().spec().name.as_str();
     let open = state.interface.chains.open();
     let chains = open.iter().filter(|_| open.len() > 1).map(|(chain, _)| Link {
@@ -81,6 +95,16 @@ struct Failed {
     frame: Frame,
     message: String,
     hint: Option<String>,
+}
+
+/// A refusal, for who asks with a browser and may not read.
+pub(super) fn bare_refusal(error: &ApiError) -> Option<String> {
+    let page = Failed {
+        frame: bare_frame(error.title()),
+        message: error.to_string(),
+        hint: error.hint(),
+    };
+    page.render().ok()
 }
 
 /// A refusal, for who asks with a browser. `base` is what the chain's links begin with.

@@ -41,10 +41,11 @@ pub(super) async fn readyz(state: ApiState) -> HttpResponse {
         None => (HttpResponse::Ok(), "ready"),
         Some(_) => (HttpResponse::ServiceUnavailable(), "syncing"),
     };
+    // Whoever may not read is told that alone.
     answer.json(Readiness {
         status,
-        height,
-        syncing_to,
+        height: state.may_read.then_some(height),
+        syncing_to: syncing_to.filter(|_| state.may_read),
     })
 }
 

@@ -275,9 +275,10 @@ pub struct Health {
 pub struct Readiness {
     /// `ready`, or `syncing`.
     pub status: &'static str,
-    /// Its head's height.
-    pub height: Height,
-    /// The height it is catching up to, while it is.
+    /// Its head's height, for who may read the chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<Height>,
+    /// The height it is catching up to, while it is, for who may read the chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syncing_to: Option<Height>,
 }

@@ -108,7 +108,13 @@ pub(super) async fn register_only(
     client.check().await?;
     let key = load_or_create_key(&dir)?;
     let registration = client
-        .register(&key, &chain, join.name.clone(), join.token)
+        // One that is left empty, as by a template that has none, is none given.
+        .register(
+            &key,
+            &chain,
+            join.name.clone(),
+            join.token.filter(|token| !token.is_empty()),
+        )
         .await?;
     let mut worker = WorkerFile::new(
         &registration,

@@ -344,3 +344,85 @@ fn amounts_are_typed_as_they_are_shown_and_a_wallet_is_loaded_from_a_file() {
         25
     );
 }
+
+/// A worker that dies while its operator looks: the page says so by itself, says what waits for it, and takes it out.
+#[test]
+fn a_silent_worker_is_seen_waited_for_taken_out_and_banned() {
+    let (server, one, other) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let flags = [
+        "--difficulty",
+        "4",
+        "--block-interval-ms",
+        "0",
+        "--heartbeat-ms",
+        "200",
+        "--lease-ms",
+        "1500",
+    ];
+    let coordinator = Coordinator::with(server.path(), &flags);
+    let (a, b) = (one.path(), other.path());
+    let registered = Registered(a);
+    json(a, &["register", "--name", "ana", "--server", &coordinator.url]);
+    json(b, &["register", "--name", "ben", "--server", &coordinator.url]);
+    wait(a, &["peers"], |found| found["count"] == 1);
+    json(a, &["mine_block"]);
+    wait(b, &["status"], |status| status["final_size"] == 2);
+    let url = coordinator.url.clone();
+    story(async {
+        let browser = Browser::start(WIDE).await;
+        browser.go(&format!("{url}/login")).await;
+        browser
+            .fill("input[name=word]", &format!("{}\n", word(server.path())))
+            .await;
+        browser.shows("#network", "2 of the 2 workers that count").await;
+        browser.click("#network summary").await;
+        browser.shows("#network details", "Term Leader").await;
+        browser.script("window.stays = true").await;
+        signal(b, "KILL");
+        let shown = browser.shows("#network", "silent since 20").await;
+        assert!(shown.contains("alive"), "{shown}");
+        put(a, "k", "v");
+        json(a, &["mine_block"]);
+        let waits = browser.shows("#network .notice", "Not final yet:").await;
+        assert!(waits.contains("ben (silent for"), "{waits}");
+        // What was unfolded stays so, and the page was never loaded again.
+        browser.shows("#network details", "Term Leader").await;
+        assert_eq!(browser.script("return window.stays").await, true);
+        browser.picture("network-silent").await;
+        let name = "return document.querySelector('#network button[aria-label^=\"Take ben\"]').getAttribute('aria-label')";
+        assert_eq!(browser.script(name).await, "Take ben out of chain main");
+        browser.click("#network button[aria-label^='Take ben']").await;
+        assert!(
+            browser
+                .agree()
+                .await
+                .contains("comes back with its next heartbeat")
+        );
+        browser.shows("#network", "1 of the 1 workers that count").await;
+        browser.shows("#network", "3 blocks, up to block 2").await;
+        // It comes back by itself, until it is banned.
+        json(b, &["status"]);
+        browser
+            .shows("#network button[aria-label^='Ban ben']", "Ban")
+            .await;
+        browser.click("#network button[aria-label^='Ban ben']").await;
+        assert!(browser.agree().await.contains("until it is let back in"));
+        browser.shows("#network", "Banned workers").await;
+        let refused = super::run(b, &["register", "--server", &url]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("banned"), "{said}");
+        browser.picture("network-banned").await;
+        browser
+            .click("#network button[aria-label='Let ben back in']")
+            .await;
+        browser.shows("#network", "ben").await;
+        json(b, &["register", "--server", &url]);
+        browser.shows("#network", "2 of the 2 workers that count").await;
+        browser.end().await;
+    });
+    drop((Registered(b), registered));
+}

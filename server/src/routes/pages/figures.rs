@@ -102,8 +102,7 @@ async fn show_figures(
     let chain = wanted.chain.unwrap_or_else(|| "main".to_owned());
     let asked = chain.clone();
     let (rows, all) = call(&state, move |service| {
-        let names: Vec<String> = service.chains()?.into_iter().map(|chain| chain.name).collect();
-        Ok((service.figures(&asked, minutes, now())?, names))
+        Ok((service.figures(&asked, minutes, now())?, service.chain_names()?))
     })
     .await?;
     let points = points(&rows, now(), (minutes, step));

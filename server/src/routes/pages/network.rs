@@ -4,13 +4,15 @@ use super::{Asked, frame, page, time};
 use crate::error::ServiceError;
 use crate::routes::{State, call, now};
 use crate::service::from_sql;
-use crate::store::TermRow;
+use crate::store::{TermRow, WorkerRow};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get};
 use askama::Template;
 use block_chain_common::coordinator_api::{ChainView, Member};
 use block_chain_common::finality::{MissingWorker, waiting};
 use block_chain_web::page::Frame;
+use block_chain_web::time::utc;
+use std::collections::BTreeMap;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 /// Terms that are looked back at.
@@ -53,6 +55,23 @@ struct Chain {
 struct Network {
     frame: Frame,
     chains: Vec<Chain>,
+    banned: Vec<Banned>,
+}
+
+struct Banned {
+    name: String,
+    id: String,
+    since: String,
+}
+
+impl From<WorkerRow> for Banned {
+    fn from(row: WorkerRow) -> Self {
+        Self {
+            name: row.name.unwrap_or_else(|| "–".to_owned()),
+            id: row.id,
+            since: row.banned_ms.map_or_else(String::new, time),
+        }
+    }
 }
 
 /// The network: workers, leaders, what is committed and final, and why what is not is not
@@ -68,20 +87,27 @@ async fn home(
 ) -> Result<HttpResponse, ServiceError> {
     let views = call(&state, |service| {
         let mut views = Vec::new();
-        for chain in service.chains()? {
-            let view = service.view(&chain.name, now())?;
-            views.push((view, service.terms(&chain.name, TERMS_SHOWN)?));
+        for chain in service.chain_names()? {
+            let view = service.view(&chain, now())?;
+            views.push((view, service.terms(&chain, TERMS_SHOWN)?));
         }
-        Ok(views)
+        let led = views.iter().flat_map(|(_, terms)| terms);
+        let names = service.names_of(&led.map(|term| term.worker.clone()).collect())?;
+        Ok((views, names, service.banned()?))
     });
-    let chains = views.await?;
+    let (chains, names, banned) = views.await?;
     page(&Network {
         frame: frame(&request, "Network", "./", &operator),
-        chains: chains.iter().map(|(view, terms)| chain(view, terms)).collect(),
+        chains: chains
+            .iter()
+            .map(|(view, terms)| chain(view, terms, &names))
+            .collect(),
+        banned: banned.into_iter().map(Banned::from).collect(),
     })
 }
 
-fn chain(view: &ChainView, terms: &[TermRow]) -> Chain {
+/// `names` are those of the workers that have led, also where they are members no more.
+fn chain(view: &ChainView, terms: &[TermRow], names: &BTreeMap<String, String>) -> Chain {
     let committed = view.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size);
     let head = view
         .members
@@ -95,6 +121,7 @@ fn chain(view: &ChainView, terms: &[TermRow]) -> Chain {
             .iter()
             .find(|member| member.worker_id.to_string() == id);
         let name = member.and_then(|member| member.name.clone());
+        let name = name.or_else(|| names.get(id).cloned());
         name.map_or_else(|| id.to_owned(), |name| format!("{name} ({id})"))
     };
     let leader = view.leader.as_ref().map_or_else(
@@ -144,7 +171,11 @@ fn worker(member: &Member, view: &ChainView, head: u64) -> Worker {
     let (health, class) = match (member.alive, member.counts) {
         (true, true) => ("alive".to_owned(), "good"),
         (true, false) => ("alive, joining: it does not count yet".to_owned(), "waits"),
-        (false, _) => (format!("silent for {} s", member.silent_ms / 1_000), "bad"),
+        (false, _) => {
+            let since = utc(view.time.get().saturating_sub(member.silent_ms));
+            let seconds = member.silent_ms / 1_000;
+            (format!("silent since {since}, for {seconds} s"), "bad")
+        }
     };
     let behind = head.saturating_sub(member.height.get());
     Worker {

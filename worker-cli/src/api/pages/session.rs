@@ -35,7 +35,11 @@ async fn show_login(state: ApiState) -> Result<HttpResponse, ApiError> {
             live: false,
             ..frame(&state, "Sign in", "login")
         },
-        file: state.interface.cookie_file.display().to_string(),
+        // Where the data directory is tells of the machine.
+        file: match state.may_read {
+            true => state.interface.cookie_file.display().to_string(),
+            false => "api.cookie".to_owned(),
+        },
     })?))
 }
 
@@ -47,6 +51,9 @@ async fn show_login(state: ApiState) -> Result<HttpResponse, ApiError> {
 )]
 #[post("/v1/session")]
 async fn sign_in(state: ApiState, Json(Strict(body)): JsonObject<SignIn>) -> Result<HttpResponse, ApiError> {
+    if !state.is_private {
+        return Err(ApiError::Clear);
+    }
     if !state.interface.sessions.is_word(body.word.trim()) {
         return Err(ApiError::Forbidden);
     }

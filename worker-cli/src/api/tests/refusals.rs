@@ -200,6 +200,7 @@ async fn beyond_this_machine_only_who_shows_the_cookie_reads() {
             has_legacy: false,
             any_name: false,
             is_secure: false,
+            certificate: None,
             address: "0.0.0.0:4000".parse().unwrap(),
             stopping: tokio::sync::watch::channel(false).1,
         })
@@ -268,6 +269,35 @@ async fn beyond_this_machine_only_who_shows_the_cookie_reads() {
         .set_json(json!({ "label": "a", "passphrase": "p" }))
         .to_request();
     assert_eq!(call_service(&closed, passphrase).await.status(), 403);
+    // Nor the word to sign in with, and no proxy is trusted to keep either.
+    let sign_in = |peer: &str, via: &[(&str, &str)]| {
+        let request = TestRequest::post()
+            .uri("/v1/session")
+            .peer_addr(peer.parse().unwrap())
+            .insert_header(("host", "10.0.0.1:4000"));
+        let with = |request: TestRequest, (name, value): &(&str, &str)| {
+            request.insert_header(((*name).to_owned(), (*value).to_owned()))
+        };
+        let request = via.iter().fold(request, with);
+        request.set_json(json!({ "word": "the word" })).to_request()
+    };
+    let proxied: &[_] = &[("x-forwarded-for", "10.0.0.7")];
+    for (peer, via, status) in [
+        (stranger, &[][..], 403),
+        ("127.0.0.1:9", proxied, 403),
+        ("127.0.0.1:9", &[][..], 200),
+    ] {
+        let answer = call_service(&closed, sign_in(peer, via)).await;
+        assert_eq!(answer.status(), status, "{peer} {via:?}");
+    }
+    let through = ask(get.clone(), "/v1/status", "127.0.0.1:9", "");
+    assert_eq!(call_service(&closed, through).await.status(), 200);
+    let through = TestRequest::get()
+        .uri("/v1/status")
+        .peer_addr("127.0.0.1:9".parse().unwrap())
+        .insert_header(("host", "10.0.0.1:4000"))
+        .insert_header(("forwarded", "for=10.0.0.7"));
+    assert_eq!(call_service(&closed, through.to_request()).await.status(), 401);
     // Who is refused often waits, and is told how long; this machine does not.
     let mut refused = 0;
     let limited = loop {
@@ -287,12 +317,59 @@ async fn beyond_this_machine_only_who_shows_the_cookie_reads() {
         .parse()
         .unwrap();
     assert!((1..=6).contains(&seconds), "{seconds}");
+    // Others' guesses are not the operator's.
+    let known = ask(get.clone(), "/v1/status", stranger, "the word");
+    assert_eq!(call_service(&closed, known).await.status(), 200);
+    assert_eq!(
+        call_service(&closed, ask(get.clone(), "/healthz", stranger, ""))
+            .await
+            .status(),
+        200
+    );
     assert_eq!(
         call_service(&closed, ask(get.clone(), "/v1/status", "127.0.0.1:9", ""))
             .await
             .status(),
         200
     );
+    // What everybody may ask says nothing of the worker, its chains and its machine.
+    let text = async |path: &str, peer: &str| {
+        let request = TestRequest::with_uri(path)
+            .peer_addr(peer.parse().unwrap())
+            .insert_header(("host", "10.0.0.1:4000"))
+            .insert_header(("accept", "text/html"));
+        let answer = call_service(&closed, request.to_request()).await;
+        let status = answer.status().as_u16();
+        let body = actix_web::test::read_body(answer).await;
+        (status, String::from_utf8_lossy(&body).into_owned())
+    };
+    let folder = served.fake.dir.path().display().to_string();
+    for (path, status) in [
+        ("/login", 200),
+        ("/readyz", 200),
+        ("/", 401),
+        ("/chains/main/", 401),
+    ] {
+        let (found, shown) = text(path, "10.0.0.9:1000").await;
+        assert_eq!(found, status, "{path}");
+        for told in ["main", "height", "/chains/", "Forks", &folder] {
+            assert!(
+                !shown.contains(&format!("{told}\"")) && !shown.contains(&format!("{told}<")),
+                "{told}: {shown}"
+            );
+        }
+        assert!(!shown.contains(&folder), "{shown}");
+    }
+    for path in ["/chains/main/login", "/chains/none/login", "/chains/main/readyz"] {
+        assert_eq!(
+            text(path, "10.0.0.9:1000").await.0,
+            401,
+            "whether it is here: {path}"
+        );
+    }
+    assert!(text("/login", "127.0.0.1:9").await.1.contains(&folder));
+    assert!(text("/readyz", "127.0.0.1:9").await.1.contains("height"));
+    assert_eq!(text("/chains/main/login", "127.0.0.1:9").await.0, 200);
     let open = init_service(super::super::routes::app(interface(true))).await;
     for path in paths {
         if path != "/v1/events" {
