@@ -132,14 +132,21 @@ pub fn prune(folder: &Path, series: &Series, keep: usize, just: &Path) -> Result
     let surplus = kept.len().saturating_sub(keep.saturating_sub(1));
     let mut removed = Vec::new();
     for backup in kept.into_iter().take(surplus) {
-        fs::remove_file(&backup.path).map_err(BackupError::io("remove", &backup.path))?;
-        let hash = hash_path(&backup.path);
-        if hash.exists() {
-            fs::remove_file(&hash).map_err(BackupError::io("remove", &hash))?;
-        }
+        remove(&backup.path)?;
+        remove(&hash_path(&backup.path))?;
         removed.push(backup.path);
     }
     Ok(removed)
+}
+
+/// Removes a file, unless somebody else just has.
+fn remove(path: &Path) -> Result<(), BackupError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(BackupError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes what killed programs have left of the same owner's backups: as large as these, and with the same secrets. One that
@@ -160,12 +167,7 @@ pub(crate) fn remove_unfinished(folder: &Path, series: &Series) -> Result<(), Ba
         if left.try_lock().is_err() || !is_at(&left, &path) {
             continue;
         }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(BackupError::io("remove", &path)(error));
-            }
-            _ => {}
-        }
+        remove(&path)?;
     }
     Ok(())
 }
