@@ -197,12 +197,10 @@ fn a_backup_that_is_not_sound_does_not_stop_the_node() {
     assert_eq!(chain(&dir).as_array().unwrap().len(), 2);
     assert_eq!(node(), before);
     let replaced = json(&dir, &["restore", file.to_str().unwrap(), "--replace"]);
-    assert!(
-        PathBuf::from(replaced["aside"].as_str().unwrap())
-            .join("node.json")
-            .exists()
-    );
+    let aside = PathBuf::from(replaced["aside"].as_str().unwrap());
+    assert!(aside.join("worker.json").exists());
     assert_eq!(chain(&dir).as_array().unwrap().len(), 2);
+    assert_ne!(node(), before);
     drop(registered);
 }
 
