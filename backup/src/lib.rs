@@ -2,18 +2,23 @@
 //!
 //! A file begins with [`MAGIC`]; then come parts, each a length (u32, little-endian, not zero) and its bytes; then a length
 //! of zero and the SHA-256 of everything before it; then nothing. Beside it lies `NAME.sha256` as `sha256sum` writes it, of
-//! the whole file. Invariant: a file has its name only when all of it is on disk, and is never changed afterwards.
+//! the whole file. Invariants: a file has its name only when all of it is on disk, and is never changed or written over
+//! afterwards; it is removed only for a newer one of the same [`Series`].
 
 mod kept;
 mod reader;
+mod room;
 mod schedule;
+mod series;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use kept::{Kept, list, prune};
 pub use reader::{BackupReader, open_checked};
+pub use room::RESERVE_BYTES;
 pub use schedule::{FOLDER, LEAST_INTERVAL, Plan, Schedule, checked_interval, interval};
+pub use series::{Cause, Series};
 pub use writer::{BackupWriter, Written};
 
 use std::io;
@@ -48,6 +53,25 @@ pub enum BackupError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// The disk has too little room for it.
+    #[error(
+        "{} has {free} bytes free: a backup takes {wanted} bytes, and {RESERVE_BYTES} bytes stay free beside it",
+        folder.display()
+    )]
+    NoRoom {
+        /// The folder.
+        folder: PathBuf,
+        /// What is free there.
+        free: u64,
+        /// What a backup is reckoned to take.
+        wanted: u64,
+    },
+    /// Another file has its name.
+    #[error("{} is there already, and no backup is written over", path.display())]
+    Taken {
+        /// The file.
+        path: PathBuf,
     },
     /// A part that cannot be written.
     #[error("a part of {bytes} bytes does not fit a backup, whose parts have 1 to {MAX_PART_BYTES}")]

@@ -126,6 +126,15 @@ impl<T: PartialEq> Schedule<T> {
     /// A backup of that was made, and took so long.
     pub fn made(&mut self, of: T, took: Duration) {
         self.last = Some(of);
+        self.rest(took);
+    }
+
+    /// One was tried, and took so long until it failed: it has kept the disk busy as one that was made.
+    pub fn failed(&mut self, took: Duration) {
+        self.rest(took);
+    }
+
+    fn rest(&mut self, took: Duration) {
         self.wait = self.interval.max(took.saturating_mul(PART_OF_TIME));
     }
 }

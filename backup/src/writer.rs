@@ -1,14 +1,18 @@
 //! Writing one.
 
-use crate::kept::{file_name, hash_path};
-use crate::{BackupError, MAGIC, MAX_PART_BYTES};
+use crate::kept::{hash_path, is_at, last_bytes, next_ms, remove_unfinished, unfinished_path};
+use crate::room::check_room;
+use crate::{BackupError, MAGIC, MAX_PART_BYTES, Series};
 use sha2::{Digest as _, Sha256};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// A backup that is being written, under a name that ends in `.tmp` until it is whole.
+/// Names that are tried: as many backups of one series as may begin in the same moment, and more.
+const TRIES: u64 = 1_000;
+
+/// A backup that is being written, under a name that ends in `.tmp` until it is whole, and locked meanwhile.
 #[derive(Debug)]
 pub struct BackupWriter {
     temporary: PathBuf,
@@ -17,6 +21,7 @@ pub struct BackupWriter {
     parts: Sha256,
     whole: Sha256,
     bytes: u64,
+    has_hash: bool,
     is_done: bool,
 }
 
@@ -32,36 +37,26 @@ pub struct Written {
 }
 
 impl BackupWriter {
-    /// Begins a backup of `what` in a folder, which is made where there is none. `at_ms`: the time in its name, in
-    /// milliseconds since 1970.
+    /// Begins a backup of a series in a folder, which is made where there is none; what killed programs have left of the same
+    /// owner's there is removed. `at_ms`: now, in milliseconds since 1970, which is the time in its name unless a newer one is
+    /// there. `estimate`: its bytes where no earlier backup tells them.
     ///
     /// # Errors
-    /// Where the system refuses.
-    pub fn create(folder: &Path, what: &str, at_ms: u64) -> Result<Self, BackupError> {
+    /// Where the folder has no room for another one as large as the last, or the system refuses.
+    pub fn create(folder: &Path, series: &Series, at_ms: u64, estimate: u64) -> Result<Self, BackupError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(BackupError::io("create", folder))?;
-        let path = folder.join(file_name(what, at_ms));
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(BackupError::io("remove", &temporary)(error));
-            }
-            _ => {}
-        }
-        // It holds secret keys.
-        let opened = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary);
-        let file = opened.map_err(BackupError::io("create", &temporary))?;
+        remove_unfinished(folder, series)?;
+        check_room(folder, last_bytes(folder, series)?.unwrap_or(estimate))?;
+        let (path, file) = begin(folder, series, at_ms)?;
         let mut writer = Self {
-            temporary,
+            temporary: unfinished_path(&path),
             path,
             out: BufWriter::with_capacity(1 << 20, file),
             parts: Sha256::new(),
             whole: Sha256::new(),
             bytes: 0,
+            has_hash: false,
             is_done: false,
         };
         writer.put(MAGIC)?;
@@ -91,21 +86,18 @@ impl BackupWriter {
         let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
         synced.map_err(BackupError::io("write", &self.temporary))?;
         let sha256 = hex::encode(self.whole.clone().finalize());
+        if self.path.exists() {
+            let path = self.path.clone();
+            return Err(BackupError::Taken { path });
+        }
         // The hash comes first: a backup without one is not told from one whose hash was taken away.
         let hash = hash_path(&self.path);
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         let line = format!("{sha256}  {name}\n");
-        let put = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&hash)?;
-            file.write_all(line.as_bytes())?;
-            file.sync_all()
-        };
-        put().map_err(BackupError::io("write", &hash))?;
+        let mut file = new_private(&hash).map_err(BackupError::io("create", &hash))?;
+        self.has_hash = true;
+        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
+        written.map_err(BackupError::io("write", &hash))?;
         let named = fs::rename(&self.temporary, &self.path);
         named.map_err(BackupError::io("write", &self.path))?;
         self.is_done = true;
@@ -133,6 +125,41 @@ impl Drop for BackupWriter {
         if !self.is_done {
             // Half a backup is none. Where even this fails, its name still says so.
             fs::remove_file(&self.temporary).ok();
+            if self.has_hash {
+                fs::remove_file(hash_path(&self.path)).ok();
+            }
         }
     }
+}
+
+/// A name that nobody has, and the file that takes it up: who has made that has the name to himself.
+fn begin(folder: &Path, series: &Series, at_ms: u64) -> Result<(PathBuf, File), BackupError> {
+    let first = next_ms(folder, series, at_ms)?;
+    let mut path = folder.join(series.file_name(first));
+    for at_ms in first..first.saturating_add(TRIES) {
+        path = folder.join(series.file_name(at_ms));
+        let temporary = unfinished_path(&path);
+        let file = match new_private(&temporary) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            opened => opened.map_err(BackupError::io("create", &temporary))?,
+        };
+        // Before it was locked somebody may have taken it for one that was left.
+        let is_lost = matches!(file.try_lock(), Err(TryLockError::WouldBlock)) || !is_at(&file, &temporary);
+        if !is_lost && !path.exists() && !hash_path(&path).exists() {
+            return Ok((path, file));
+        }
+        if !is_lost {
+            fs::remove_file(&temporary).map_err(BackupError::io("remove", &temporary))?;
+        }
+    }
+    Err(BackupError::Taken { path })
+}
+
+/// A file that was not there. It holds secret keys, or the hash of what does.
+fn new_private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }

@@ -4,8 +4,10 @@
 //! All rows are of one moment, and the servers go on meanwhile. It holds the coordinator's key.
 
 use crate::service::decode_spec;
-use crate::store::{CheckpointRow, Store, StoreError, TABLES, Table, Tx, each_page};
-use block_chain_backup::{BackupError, BackupReader, BackupWriter, Written, open_checked, prune};
+use crate::store::{CheckpointRow, Store, StoreError, TABLES, Table, Tx, check_rows, each_page};
+use block_chain_backup::{
+    BackupError, BackupReader, BackupWriter, Cause, Series, Written, open_checked, prune,
+};
 use block_chain_common::checkpoint::Checkpoint;
 use block_chain_common::hash::{ChainId, sha256};
 use block_chain_common::keys::{PublicKey, SecretKey};
@@ -124,27 +126,34 @@ impl CoordinatorBackupError {
             }
             Self::Occupied => Some("restore --replace keeps a backup of it, and takes the other's place"),
             Self::InUse { .. } => Some("stop every server of this database first"),
+            Self::File(BackupError::NoRoom { .. }) => {
+                Some("make room there, or name a folder on another disk: block-chain-server backup FOLDER")
+            }
             Self::File(_) | Self::Store(_) => None,
         }
     }
 }
 
-/// Makes a backup of all rows in a folder; then removes the oldest there but for `keep`, where that is given.
+/// Makes a backup of all rows in a folder; then removes the oldest there of the same coordinator, that came about in the same
+/// way, but for `keep`, where that is given.
 ///
 /// # Errors
-/// Where the database or the system refuses; nothing stays then.
+/// Where the database or the system refuses, or the disk has no room; nothing stays then.
 pub fn make(
     store: &Store,
     (folder, what): (&Path, &str),
-    keep: Option<usize>,
+    (cause, keep): (Cause, Option<usize>),
     made_ms: u64,
 ) -> Result<Written, CoordinatorBackupError> {
     let mut writing = None;
     store.read::<_, CoordinatorBackupError>(|tx| {
         // Where the connection broke it begins again.
         writing = None;
-        let writer = writing.insert(BackupWriter::create(folder, what, made_ms)?);
         let manifest = manifest_of(tx, made_ms)?;
+        let series = Series::new(what, &manifest.coordinator.to_string(), cause);
+        let estimate = u64::try_from(tx.disk_bytes()?).unwrap_or_default();
+        let writer = BackupWriter::create(folder, &series, made_ms, estimate)?;
+        let (_, writer) = writing.insert((series, writer));
         put(writer, &Part::Manifest(manifest))?;
         for table in &TABLES {
             each_page(tx, table, |page| {
@@ -161,9 +170,10 @@ pub fn make(
         Ok(())
     })?;
     let unwritten = || StoreError::Damaged("nothing was read".to_owned());
-    let written = writing.ok_or_else(unwritten)?.finish()?;
+    let (series, writer) = writing.ok_or_else(unwritten)?;
+    let written = writer.finish()?;
     if let Some(keep) = keep {
-        prune(folder, what, keep)?;
+        prune(folder, &series, keep, &written.path)?;
     }
     Ok(written)
 }
@@ -303,14 +313,14 @@ pub fn restore(
         return Err(CoordinatorBackupError::InUse { seconds });
     }
     let kept = match aside.filter(|_| !is_empty) {
-        Some(folder) => Some(make(store, (folder, REPLACED), None, now_ms)?),
+        Some(folder) => Some(make(store, (folder, REPLACED), (Cause::Asked, None), now_ms)?),
         None => None,
     };
     store.transaction::<_, CoordinatorBackupError>(|into| {
         for table in &TABLES {
             into.clear(table)?;
         }
-        scratch.read(|out| {
+        scratch.read::<_, StoreError>(|out| {
             for table in &TABLES {
                 each_page::<StoreError>(out, table, |page| {
                     let rows = format!("[{}]", page.join(","));
@@ -318,9 +328,22 @@ pub fn restore(
                 })?;
             }
             Ok(())
-        })
+        })?;
+        // Of this database's own reading: what it cannot give back as it was is not committed.
+        for table in &TABLES {
+            check_rows(into, table).map_err(|error| unread(from, error))?;
+        }
+        Ok(())
     })?;
     Ok((manifest, kept))
+}
+
+/// A row that is none is the backup's fault, and everything else the database's.
+fn unread(from: &Path, error: StoreError) -> CoordinatorBackupError {
+    match error {
+        StoreError::Damaged(reason) => CoordinatorBackupError::unsound(from, reason),
+        other => other.into(),
+    }
 }
 
 /// A server that runs hears its workers more often.
@@ -364,7 +387,13 @@ fn load(from: &Path, scratch: &Store) -> Result<Manifest, CoordinatorBackupError
 
 /// Whether the rows are a coordinator's, and those that the manifest says; else what is wrong.
 fn check(store: &Store, manifest: &Manifest) -> Result<(), String> {
-    let failed = |error: StoreError| error.to_string();
+    let failed = |error: StoreError| match error {
+        // It is this backup's rows that are.
+        StoreError::Damaged(reason) => reason,
+        other => other.to_string(),
+    };
+    let read = store.read(|tx| TABLES.iter().try_for_each(|table| check_rows(tx, table)));
+    read.map_err(failed)?;
     let found = store
         .read(|tx| manifest_of(tx, manifest.made_ms))
         .map_err(failed)?;

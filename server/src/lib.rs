@@ -16,7 +16,7 @@ pub mod store;
 use crate::backup::CoordinatorBackupError;
 use actix_web::dev::ServerHandle;
 use actix_web::{HttpServer, web};
-use block_chain_backup::{Plan, Schedule};
+use block_chain_backup::{Cause, Plan, Schedule};
 use block_chain_web::connections::{Connections, UNREAD, end_unread};
 use block_chain_web::session::Sessions;
 use block_chain_web::slow;
@@ -336,6 +336,7 @@ async fn keep_backing_up(settings: Settings, plan: Plan, mut stopping: tokio::sy
             () = tokio::time::sleep(schedule.wait()) => {}
             _ = stopping.changed() => return,
         }
+        let tried = Instant::now();
         let (settings, plan) = (settings.clone(), Arc::clone(&plan));
         let before = schedule.last().copied();
         let done = web::block(move || -> Result<_, CoordinatorBackupError> {
@@ -348,7 +349,7 @@ async fn keep_backing_up(settings: Settings, plan: Plan, mut stopping: tokio::sy
             let written = backup::make(
                 &store,
                 (&plan.folder, backup::WHAT),
-                Some(plan.keep),
+                (Cause::Automatic, Some(plan.keep)),
                 routes::now().get(),
             )?;
             Ok(Some((mark, written, began.elapsed())))
@@ -359,8 +360,14 @@ async fn keep_backing_up(settings: Settings, plan: Plan, mut stopping: tokio::sy
                 tracing::info!(file = %written.path.display(), bytes = written.bytes, "a backup is made");
                 schedule.made(mark, took);
             }
-            Ok(Err(error)) => tracing::error!(%error, "a backup cannot be made"),
-            Err(error) => tracing::error!(%error, "a backup cannot be made"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a backup cannot be made");
+                schedule.failed(tried.elapsed());
+            }
+            Err(error) => {
+                tracing::error!(%error, "a backup cannot be made");
+                schedule.failed(tried.elapsed());
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::service::{Join, Plan, Service};
 use crate::settings::{Grant, Recover, Settings};
 use crate::store::Store;
 use crate::{SQLITE_FILE, StartError, lock, make_private_dir, open_store, routes};
-use block_chain_backup::{FOLDER, open_checked};
+use block_chain_backup::{Cause, FOLDER, open_checked};
 use block_chain_web::time::utc;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ pub(crate) fn back_up(
     let store = open_there(settings)?;
     let keep = keep.and_then(|keep| usize::try_from(keep).ok());
     let folder = folder(settings, to);
-    let written = backup::make(&store, (&folder, WHAT), keep, routes::now().get())?;
+    let written = backup::make(&store, (&folder, WHAT), (Cause::Asked, keep), routes::now().get())?;
     let manifest = backup::manifest(&written.path)?;
     Ok(format!(
         "{}\nSHA-256 {}\n{} bytes: {}\n",

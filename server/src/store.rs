@@ -12,7 +12,7 @@ mod rows;
 mod schema;
 mod tls;
 
-pub use archive::{PAGE, TABLES, Table, each_page};
+pub use archive::{PAGE, PAGE_BYTES, TABLES, Table, check_rows, each_page};
 pub use rows::{
     ChainRow, CheckpointRow, ClaimRow, CosignatureRow, FigureRow, ForkWishRow, JoinTokenRow, MemberRow,
     NewChainRow, OrderRow, RecoveryRow, TermRow, WorkerRow,
@@ -339,6 +339,11 @@ pub trait Tx {
     /// # Errors
     /// Where the database fails, or one is there already.
     fn load_rows(&mut self, table: &Table, columns: &[&str], rows: &str) -> Result<usize, StoreError>;
+    /// What the database takes on its disk, in bytes.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    fn disk_bytes(&mut self) -> Result<i64, StoreError>;
     /// Removes all rows of a table.
     ///
     /// # Errors

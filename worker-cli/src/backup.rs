@@ -7,13 +7,14 @@ mod make;
 mod restore;
 mod snapshot;
 
-pub use make::{Mark, make};
-pub use restore::{Restored, finish_restore, restore};
+pub use make::{Mark, Source, make};
+pub use restore::{Prepared, Restored, finish_restore, prepare, restore};
 pub use snapshot::{begin_with, make_snapshot};
 
 use crate::identity::IdentityError;
 use crate::storage::{ArchiveError, ChainPart, StorageError};
 use block_chain_backup::{BackupError, BackupReader};
+use block_chain_common::limits::check_name;
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,10 @@ pub struct Manifest {
     pub home: String,
     /// The chains, by name.
     pub chains: Vec<ManifestChain>,
+    /// Chains that the worker has joined and could not open, so that none of their blocks are in it. They stand after the
+    /// manifest in its part, and nowhere where there are none.
+    #[borsh(skip)]
+    pub missing: Vec<String>,
 }
 
 /// A chain in a backup.
@@ -63,6 +68,8 @@ enum Part {
     /// What follows is of this chain.
     Chain(String),
     OfChain(ChainPart),
+    /// In place of the manifest alone: with the chains that are missing.
+    Incomplete(Manifest, Vec<String>),
 }
 
 /// Why a backup cannot be made or restored.
@@ -92,6 +99,12 @@ pub enum WorkerBackupError {
         dir: PathBuf,
         /// What is there.
         holds: String,
+    },
+    /// Another command restores in the same directory.
+    #[error("another restore is at work in {}", dir.display())]
+    Restoring {
+        /// The directory.
+        dir: PathBuf,
     },
     /// What is committed does not become final.
     #[error(
@@ -143,12 +156,16 @@ impl WorkerBackupError {
             Self::Occupied { .. } => {
                 Some("restore --replace puts it aside in the same directory, and takes the backup's place")
             }
+            Self::Restoring { .. } => Some("wait until it has ended"),
             Self::NotFinal { .. } => Some("block-chain-worker status says what is not final, and why"),
             Self::Storage(error) => error.hint(),
             Self::File(BackupError::Io { source, .. }) | Self::Io { source, .. } => {
                 crate::storage::system_hint(source.kind())
             }
-            Self::File(BackupError::Part { .. }) | Self::Identity(_) => None,
+            Self::File(BackupError::NoRoom { .. }) => {
+                Some("make room there, or name a folder on another disk: block-chain-worker backup FOLDER")
+            }
+            Self::File(BackupError::Part { .. } | BackupError::Taken { .. }) | Self::Identity(_) => None,
         }
     }
 }
@@ -163,17 +180,24 @@ pub fn manifest(path: &Path) -> Result<Manifest, WorkerBackupError> {
 }
 
 fn read_manifest(path: &Path, part: &[u8]) -> Result<Manifest, WorkerBackupError> {
-    match Part::try_from_slice(part) {
-        Ok(Part::Manifest(manifest)) if manifest.format == FORMAT => Ok(manifest),
-        Ok(Part::Manifest(manifest)) => {
-            let reason = format!(
-                "it has format {}, this program reads {FORMAT}: it was written by another version, {}",
-                manifest.format, manifest.version
-            );
-            Err(WorkerBackupError::unsound(path, reason))
-        }
-        _ => Err(WorkerBackupError::unsound(path, "it is no backup of a worker")),
+    let (manifest, missing) = match Part::try_from_slice(part) {
+        Ok(Part::Manifest(manifest)) => (manifest, Vec::new()),
+        Ok(Part::Incomplete(manifest, missing)) => (manifest, missing),
+        _ => return Err(WorkerBackupError::unsound(path, "it is no backup of a worker")),
+    };
+    if manifest.format != FORMAT {
+        let reason = format!(
+            "it has format {}, this program reads {FORMAT}: it was written by another version, {}",
+            manifest.format, manifest.version
+        );
+        return Err(WorkerBackupError::unsound(path, reason));
     }
+    // They become folders.
+    let chains = manifest.chains.iter().map(|chain| &chain.name);
+    for name in chains.chain(&missing).chain([&manifest.home]) {
+        check_name(name).map_err(|error| WorkerBackupError::unsound(path, format!("a chain's {error}")))?;
+    }
+    Ok(Manifest { missing, ..manifest })
 }
 
 #[cfg(test)]

@@ -344,7 +344,7 @@ pub enum Command {
         /// The folder [default: backups in the data directory]
         #[arg(value_name = "TO")]
         to: Option<PathBuf>,
-        /// Remove the oldest of that folder, so that so many are left
+        /// Remove the oldest in that folder that this worker was asked for, so that so many are left
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
         keep: Option<u32>,
         /// The chain alone, with its state at the last final block: for register --snapshot of a new worker; no secrets

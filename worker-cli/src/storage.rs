@@ -19,6 +19,7 @@
 
 mod accounts;
 mod archive;
+mod ascending;
 mod error;
 mod fork;
 mod journal;
@@ -257,6 +258,15 @@ impl Store {
             inner: Arc::clone(&self.inner),
             moment: Some(Arc::new(moment)),
         }
+    }
+
+    /// What it takes on the disk, in bytes.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn disk_bytes(&self) -> Result<u64, StorageError> {
+        let space = self.inner.db.disk_space();
+        space.map_err(|error| db_error("read", &self.inner.dir, &error))
     }
 
     /// Makes everything that was applied so far durable.

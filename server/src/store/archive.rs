@@ -3,10 +3,19 @@
 //! The same rows come from SQLite and from PostgreSQL, so a backup of the one can be restored in the other. Not kept:
 //! challenges, which are good for a minute.
 
+use super::rows::{
+    CheckpointRow, ClaimRow, CosignatureRow, FigureRow, ForkWishRow, JoinTokenRow, MemberRow, NewChainRow,
+    OrderRow, RecoveryRow, SettingRow, TermRow, WorkerRow,
+};
 use super::{Store, StoreError, Tx};
+use serde::de::DeserializeOwned;
 
-/// Rows read or written at a time.
+/// Rows read at a time: most have a few hundred bytes, and the longest, notes of checkpoints, 64 KiB.
 pub const PAGE: usize = 500;
+/// Chains read at a time: a spec of a mebibyte is twice as long in hex.
+const CHAINS: usize = 4;
+/// Bytes of rows that are given together, unless one row alone is longer: half of what a part of a backup may have.
+pub const PAGE_BYTES: usize = 8 * 1_048_576;
 
 /// A table: its name, its primary key, its columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +32,17 @@ pub struct Table {
 pub(super) enum Dialect {
     Sqlite,
     Postgres,
+}
+
+impl Dialect {
+    pub(super) const fn disk_bytes_sql(self) -> &'static str {
+        match self {
+            Self::Sqlite => {
+                "SELECT page_count * page_size AS bytes FROM pragma_page_count(), pragma_page_size()"
+            }
+            Self::Postgres => "SELECT pg_database_size(current_database()) AS bytes",
+        }
+    }
 }
 
 /// Columns of a key that hold numbers.
@@ -165,9 +185,42 @@ impl Table {
             }
             Dialect::Postgres => "row_to_json(page)::text".to_owned(),
         };
+        let limit = self.page();
         format!(
-            "SELECT {line} AS line FROM (SELECT {columns} FROM {name} {after} ORDER BY {keys} LIMIT {PAGE}) AS page"
+            "SELECT {line} AS line FROM (SELECT {columns} FROM {name} {after} ORDER BY {keys} LIMIT {limit}) AS page"
         )
+    }
+
+    /// Rows that are read at a time.
+    fn page(&self) -> usize {
+        match self.name {
+            "chains" => CHAINS,
+            _ => PAGE,
+        }
+    }
+
+    /// Whether a row, as JSON, is what the queries read: SQLite keeps any text in a column of numbers, and gives zero for it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_row(&self, row: &str) -> Result<(), StoreError> {
+        let read = match self.name {
+            "settings" => is_row::<SettingRow>(row),
+            "chains" => is_row::<NewChainRow>(row),
+            "workers" => is_row::<WorkerRow>(row),
+            "members" => is_row::<MemberRow>(row),
+            "checkpoints" => is_row::<CheckpointRow>(row),
+            "cosignatures" => is_row::<CosignatureRow>(row),
+            "claims" => is_row::<ClaimRow>(row),
+            "recoveries" => is_row::<RecoveryRow>(row),
+            "orders" => is_row::<OrderRow>(row),
+            "join_tokens" => is_row::<JoinTokenRow>(row),
+            "terms" => is_row::<TermRow>(row),
+            "figures" => is_row::<FigureRow>(row),
+            "fork_wishes" => is_row::<ForkWishRow>(row),
+            _ => Err("its type is not known".to_owned()),
+        };
+        read.map_err(|reason| StoreError::Damaged(format!("a row of table {}: {reason}", self.name)))
     }
 
     /// Writes the rows of a JSON array that is bound, with these columns of theirs.
@@ -193,7 +246,23 @@ impl Table {
     }
 }
 
-/// Gives all rows of a table, a page at a time, each a JSON object.
+fn is_row<T: DeserializeOwned>(row: &str) -> Result<(), String> {
+    serde_json::from_str::<T>(row)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// Reads every row of a table back, as what it is.
+///
+/// # Errors
+/// Where the database fails, or one is something else.
+pub fn check_rows(tx: &mut dyn Tx, table: &Table) -> Result<(), StoreError> {
+    each_page(tx, table, |page| {
+        page.iter().try_for_each(|row| table.check_row(row))
+    })
+}
+
+/// Gives all rows of a table, each a JSON object, so many at a time that they fit a part of a backup.
 ///
 /// # Errors
 /// Where the database fails, or what `put` says.
@@ -205,14 +274,27 @@ pub fn each_page<E: From<StoreError>>(
     let mut last: Option<String> = None;
     loop {
         let page = tx.page(table, last.as_deref())?;
-        if !page.is_empty() {
-            put(&page)?;
+        let mut rest = page.as_slice();
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(fitting(rest));
+            put(piece)?;
+            rest = others;
         }
-        if page.len() < PAGE {
+        if page.len() < table.page() {
             return Ok(());
         }
         last = page.into_iter().next_back();
     }
+}
+
+/// How many of some rows are given together: one at least.
+fn fitting(rows: &[String]) -> usize {
+    let mut bytes = 0_usize;
+    let fit = rows.iter().take_while(|row| {
+        bytes = bytes.saturating_add(row.len());
+        bytes <= PAGE_BYTES
+    });
+    fit.count().max(1)
 }
 
 impl Store {

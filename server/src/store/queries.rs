@@ -19,6 +19,13 @@ struct Line {
     line: String,
 }
 
+/// A size.
+#[derive(QueryableByName)]
+struct Bytes {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    bytes: i64,
+}
+
 macro_rules! queries {
     ($connection:ty, $dialect:expr) => {
         impl Tx for $connection {
@@ -438,6 +445,11 @@ macro_rules! queries {
                 Ok(query
                     .bind::<diesel::sql_types::Text, _>(rows)
                     .execute(self)?)
+            }
+
+            fn disk_bytes(&mut self) -> Result<i64, StoreError> {
+                let found: Bytes = diesel::sql_query($dialect.disk_bytes_sql()).get_result(self)?;
+                Ok(found.bytes)
             }
 
             fn clear(&mut self, table: &Table) -> Result<(), StoreError> {

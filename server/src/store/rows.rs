@@ -1,13 +1,27 @@
 //! Rows, as they are stored. Numbers are signed because SQL's are; the service converts and checks them.
+//!
+//! A backup has them as JSON: read so, a row is what its type says, or none.
 
 use super::schema::{
     chains, checkpoints, claims, cosignatures, figures, fork_wishes, join_tokens, members, orders,
     recoveries, terms, workers,
 };
 use diesel::{AsChangeset, Insertable, Queryable, Selectable};
+use serde::Deserialize;
+
+/// A setting.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "what it is read for is whether it can be")]
+pub(super) struct SettingRow {
+    /// Its name.
+    name: String,
+    /// What it is set to.
+    value: String,
+}
 
 /// A chain, without its spec: that may have two megabytes, and is asked for where it is needed.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, Deserialize)]
 #[diesel(table_name = chains)]
 pub struct ChainRow {
     /// Its name.
@@ -25,11 +39,12 @@ pub struct ChainRow {
 }
 
 /// A chain that is made.
-#[derive(Debug, Clone, Insertable)]
+#[derive(Debug, Clone, Insertable, Deserialize)]
 #[diesel(table_name = chains)]
 pub struct NewChainRow {
     /// What is kept of every chain.
     #[diesel(embed)]
+    #[serde(flatten)]
     pub row: ChainRow,
     /// Its encoded spec, in hex.
     pub spec: String,
@@ -38,8 +53,9 @@ pub struct NewChainRow {
 }
 
 /// A worker.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, Deserialize)]
 #[diesel(table_name = workers)]
+#[serde(deny_unknown_fields)]
 pub struct WorkerRow {
     /// Its UUID.
     pub id: String,
@@ -56,8 +72,9 @@ pub struct WorkerRow {
 }
 
 /// A worker's membership in a chain.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset, Deserialize)]
 #[diesel(table_name = members, treat_none_as_null = true)]
+#[serde(deny_unknown_fields)]
 pub struct MemberRow {
     /// The chain.
     pub chain: String,
@@ -94,8 +111,9 @@ impl MemberRow {
 }
 
 /// A checkpoint.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, Deserialize)]
 #[diesel(table_name = checkpoints)]
+#[serde(deny_unknown_fields)]
 pub struct CheckpointRow {
     /// The chain.
     pub chain: String,
@@ -110,8 +128,9 @@ pub struct CheckpointRow {
 }
 
 /// A cosignature.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, Deserialize)]
 #[diesel(table_name = cosignatures)]
+#[serde(deny_unknown_fields)]
 pub struct CosignatureRow {
     /// The chain.
     pub chain: String,
@@ -124,8 +143,9 @@ pub struct CosignatureRow {
 }
 
 /// What a worker has shown that this coordinator does not know (any more).
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset, Deserialize)]
 #[diesel(table_name = claims)]
+#[serde(deny_unknown_fields)]
 pub struct ClaimRow {
     /// The chain.
     pub chain: String,
@@ -142,8 +162,9 @@ pub struct ClaimRow {
 }
 
 /// A recovery that was made.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, Deserialize)]
 #[diesel(table_name = recoveries)]
+#[serde(deny_unknown_fields)]
 pub struct RecoveryRow {
     /// The chain.
     pub chain: String,
@@ -154,8 +175,9 @@ pub struct RecoveryRow {
 }
 
 /// A transaction that the coordinator has signed, for workers to put on the chain.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, Deserialize)]
 #[diesel(table_name = orders)]
+#[serde(deny_unknown_fields)]
 pub struct OrderRow {
     /// The chain.
     pub chain: String,
@@ -166,8 +188,9 @@ pub struct OrderRow {
 }
 
 /// What lets workers in.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset, Deserialize)]
 #[diesel(table_name = join_tokens, treat_none_as_null = true)]
+#[serde(deny_unknown_fields)]
 pub struct JoinTokenRow {
     /// What it is listed and revoked by.
     pub id: String,
@@ -188,8 +211,9 @@ pub struct JoinTokenRow {
 }
 
 /// Who led in a term.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, Deserialize)]
 #[diesel(table_name = terms)]
+#[serde(deny_unknown_fields)]
 pub struct TermRow {
     /// The chain.
     pub chain: String,
@@ -202,8 +226,9 @@ pub struct TermRow {
 }
 
 /// What was committed on a chain in a minute.
-#[derive(Debug, Clone, Default, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Default, Queryable, Selectable, Insertable, AsChangeset, Deserialize)]
 #[diesel(table_name = figures)]
+#[serde(deny_unknown_fields)]
 pub struct FigureRow {
     /// The chain.
     pub chain: String,
@@ -228,8 +253,9 @@ pub struct FigureRow {
 }
 
 /// A fork that an operator has asked for.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, Deserialize)]
 #[diesel(table_name = fork_wishes)]
+#[serde(deny_unknown_fields)]
 pub struct ForkWishRow {
     /// Its name.
     pub name: String,

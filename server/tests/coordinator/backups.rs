@@ -8,10 +8,10 @@
 use crate::both::{Open, on_both};
 use crate::http::{first_line, program, refused};
 use crate::network::{Tree, at, cosigned, join, network, start};
-use block_chain_backup::{BackupWriter, open_checked};
+use block_chain_backup::{BackupWriter, Cause, MAX_PART_BYTES, Series, open_checked};
 use block_chain_server::backup::{self, CoordinatorBackupError, REPLACED, WHAT};
 use block_chain_server::service::Service;
-use block_chain_server::store::{PAGE, Store, StoreError, TABLES, each_page};
+use block_chain_server::store::{PAGE, PAGE_BYTES, Store, StoreError, TABLES, Table, check_rows, each_page};
 use diesel::prelude::*;
 use serde_json::{Value, json};
 use std::io::Read as _;
@@ -22,6 +22,8 @@ on_both!(
     a_backup_that_breaks_a_rule_is_restored_nowhere,
     a_mark_changes_with_what_matters,
     a_long_table_is_read_in_pages,
+    rows_that_are_long_are_in_parts_of_their_own,
+    a_row_that_is_not_what_its_table_holds_is_noticed,
 );
 
 const AT: u64 = 1_795_257_015_482;
@@ -107,7 +109,7 @@ fn what_is_restored_is_what_was_there(open: Open<'_>) {
         .collect();
     // A worker alone would be heard in them.
     assert!(empty.is_empty(), "{empty:?}");
-    let written = backup::make(&store, (folder.path(), WHAT), None, AT).unwrap();
+    let written = backup::make(&store, (folder.path(), WHAT), (Cause::Asked, None), AT).unwrap();
     let manifest = backup::manifest(&written.path).unwrap();
     assert_eq!((manifest.workers, manifest.chains[0].committed), (3, 5));
 
@@ -152,7 +154,8 @@ fn forged(folder: &Path, good: &Path, change: &dyn Fn(&mut Vec<Value>)) -> PathB
         parts.push(serde_json::from_slice(&part).unwrap());
     }
     change(&mut parts);
-    let mut writer = BackupWriter::create(folder, "forged", AT).unwrap();
+    let series = Series::new("forged", "0", Cause::Asked);
+    let mut writer = BackupWriter::create(folder, &series, AT, 0).unwrap();
     for part in parts {
         writer.part(&serde_json::to_vec(&part).unwrap()).unwrap();
     }
@@ -169,12 +172,12 @@ fn a_backup_that_breaks_a_rule_is_restored_nowhere(open: Open<'_>) {
     let folder = tempfile::tempdir().unwrap();
     drop(filled(open()));
     let store = open();
-    let good = backup::make(&store, (folder.path(), WHAT), None, AT)
+    let good = backup::make(&store, (folder.path(), WHAT), (Cause::Asked, None), AT)
         .unwrap()
         .path;
     let target = scratch(folder.path(), "target");
     type Change = fn(&mut Vec<Value>);
-    let table: [(&str, Change); 17] = [
+    let table: [(&str, Change); 20] = [
         ("no backup of a coordinator", |p| drop(p.remove(0))),
         ("no backup of a coordinator", |p| {
             p[0]["manifest"]["more"] = json!(1)
@@ -216,6 +219,15 @@ fn a_backup_that_breaks_a_rule_is_restored_nowhere(open: Open<'_>) {
         ("more is final", |p| {
             of(p, "chains")["rows"][0]["final_size"] = json!(6);
             p[0]["manifest"]["chains"][0]["final"] = json!(6);
+        }),
+        ("a row of table chains: invalid type: string \"soon\"", |p| {
+            of(p, "chains")["rows"][0]["leader_since_ms"] = json!("soon");
+        }),
+        ("a row of table terms: invalid type: floating point", |p| {
+            of(p, "terms")["rows"][0]["since_ms"] = json!(1.5);
+        }),
+        ("a row of table members: invalid type: string \"[]\"", |p| {
+            of(p, "members")["rows"][0]["height"] = json!([]);
         }),
         ("the checkpoint of 5 blocks", |p| {
             let note = of(p, "checkpoints")["rows"][1]["note"]
@@ -288,6 +300,89 @@ fn a_long_table_is_read_in_pages(open: Open<'_>) {
     assert_eq!(found, sorted);
 }
 
+fn table(name: &str) -> &'static Table {
+    TABLES.iter().find(|table| table.name == name).unwrap()
+}
+
+fn rows_that_are_long_are_in_parts_of_their_own(open: Open<'_>) {
+    let folder = tempfile::tempdir().unwrap();
+    drop(filled(open()));
+    let store = open();
+    // As long as a spec of a mebibyte in hex; notes that a page of is more than a part has; and a row longer than a piece.
+    let chains = (0..9).map(|number| {
+        json!({
+            "name": format!("c{number}"), "id": number.to_string(), "spec": "a".repeat(2 << 20), "term": 1,
+            "leader": null, "leader_since_ms": 0, "final_size": 0,
+        })
+    });
+    let claims = (0..300).map(
+        |number| json!({"chain": "main", "worker": number.to_string(), "term": 1, "size": 1, "note": "n".repeat(65_536), "claimed_ms": 1}),
+    );
+    let order = json!({"chain": "main", "nonce": 7, "body": "b".repeat(PAGE_BYTES + 1)});
+    let all: [(&str, Vec<Value>); 3] = [
+        ("chains", chains.collect()),
+        ("claims", claims.collect()),
+        ("orders", vec![order]),
+    ];
+    for (name, rows) in &all {
+        let text = serde_json::to_string(rows).unwrap();
+        let loaded =
+            store.transaction::<_, StoreError>(|tx| tx.load_rows(table(name), table(name).columns, &text));
+        assert_eq!(loaded.unwrap(), rows.len());
+    }
+    let written = backup::make(&store, (folder.path(), WHAT), (Cause::Asked, None), AT).unwrap();
+    let mut reader = open_checked(&written.path, |_, _| {}).unwrap();
+    let (mut parts, mut found) = (0, Vec::new());
+    while let Some(part) = reader.part().unwrap() {
+        assert!(part.len() <= usize::try_from(MAX_PART_BYTES).unwrap());
+        let part: Value = serde_json::from_slice(&part).unwrap();
+        if part["rows"]["table"] == "chains" {
+            parts += 1;
+            found.extend(part["rows"]["rows"].as_array().unwrap().clone());
+        }
+    }
+    // Nine of 2 MiB and a small one, at most three in a part.
+    assert_eq!((parts, found.len()), (5, 10));
+    let before = rows(&store);
+    assert_eq!(
+        before.iter().find(|(name, _)| *name == "chains").unwrap().1,
+        found
+    );
+    assert_eq!(
+        before.iter().find(|(name, _)| *name == "claims").unwrap().1.len(),
+        300
+    );
+}
+
+fn a_row_that_is_not_what_its_table_holds_is_noticed(open: Open<'_>) {
+    drop(filled(open()));
+    let store = open();
+    fill(&store);
+    for table in &TABLES {
+        store.read(|tx| check_rows(tx, table)).unwrap();
+    }
+    let rows = rows(&store);
+    for (name, rows) in &rows {
+        let good = &rows[0];
+        table(name).check_row(&good.to_string()).unwrap();
+        for (column, value) in good.as_object().unwrap() {
+            for bad in [json!([]), json!(1.5), json!({"a": 1})] {
+                // The one column whose numbers have fractions.
+                if bad.is_f64() && column == "work" {
+                    continue;
+                }
+                let mut row = good.clone();
+                row[column] = bad;
+                let error = table(name).check_row(&row.to_string()).unwrap_err().to_string();
+                assert!(
+                    error.contains(&format!("a row of table {name}")),
+                    "{column} {value}: {error}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn every_column_of_every_table_is_in_a_backup() {
     let folder = tempfile::tempdir().unwrap();
@@ -352,6 +447,14 @@ fn the_program_backs_up_while_it_serves_and_restores_when_it_does_not() {
     assert!(code == 1 && error.contains("another server runs in"), "{error}");
     let kept = folder.path().join("kept");
     let kept = kept.to_str().unwrap();
+    // Another coordinator's, and one of an earlier version, are nobody's to remove.
+    for other in [
+        "coordinator-20200101T000000.000Z.backup",
+        "coordinator-ffffffffffff-20200101T000000.000Z.backup",
+    ] {
+        std::fs::create_dir_all(kept).unwrap();
+        std::fs::write(Path::new(kept).join(other), "of others").unwrap();
+    }
     for _ in 0..3 {
         said(&dir, &["backup", kept, "--keep", "2"]);
     }
@@ -363,7 +466,7 @@ fn the_program_backs_up_while_it_serves_and_restores_when_it_does_not() {
     );
     let file = block_chain_backup::list(Path::new(kept), WHAT)
         .unwrap()
-        .remove(0)
+        .remove(2)
         .path;
     let file = file.to_str().unwrap();
     let (code, error) = refused(&dir, &["restore", file, "--replace"]);

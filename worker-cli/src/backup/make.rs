@@ -3,14 +3,15 @@
 use super::{FORMAT, Manifest, ManifestChain, Part, WHAT, WorkerBackupError};
 use crate::identity::{chain_dir, joined_chains};
 use crate::storage::{Store, StoredCheckpoint};
-use block_chain_backup::{BackupWriter, Written};
+use block_chain_backup::{BackupWriter, Cause, Series, Written};
 use block_chain_common::hash::{BlockHash, sha256};
+use block_chain_common::limits::check_name;
 use borsh::to_vec;
 use std::fs;
 use std::path::Path;
 
 /// The worker's own files, in the data directory.
-const FILES: [&str; 8] = [
+pub(super) const FILES: [&str; 8] = [
     "worker.json",
     "worker.toml",
     "worker.token",
@@ -23,7 +24,7 @@ const FILES: [&str; 8] = [
 /// The files of a chain besides the home chain, in its folder.
 const CHAIN_FILES: [&str; 3] = ["chain.json", "chain.keys", "evidence.txt"];
 /// Folders of small files: the wallets, and how far imports are.
-const FOLDERS: [&str; 2] = ["wallets", "imports"];
+pub(super) const FOLDERS: [&str; 2] = ["wallets", "imports"];
 
 /// What a backup would hold: another one is made only where this has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,23 +69,46 @@ impl Mark {
     }
 }
 
+/// What a backup is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The data directory.
+    pub data_dir: &'a Path,
+    /// The worker's id.
+    pub worker: &'a str,
+    /// The name of its home chain.
+    pub home: &'a str,
+    /// The chains that are open, by name.
+    pub chains: &'a [(String, Store)],
+    /// The names of those that should be.
+    pub missing: &'a [String],
+}
+
+impl Source<'_> {
+    /// Whose backups these are.
+    #[must_use]
+    pub fn series(&self, cause: Cause) -> Series {
+        Series::new(WHAT, self.worker, cause)
+    }
+}
+
 /// Makes a backup in a folder; the node may run. `made_ms`: now, in milliseconds since 1970.
 ///
 /// # Errors
-/// Where something cannot be read or written; nothing stays then.
+/// Where the disk has no room, or something cannot be read or written; nothing stays then.
 pub fn make(
-    data_dir: &Path,
-    (worker, home): (&str, &str),
-    chains: &[(String, Store)],
+    source: &Source<'_>,
+    cause: Cause,
     (folder, made_ms): (&Path, u64),
 ) -> Result<Written, WorkerBackupError> {
     // Before the chains: an import may know of less than is on its chain, never of more.
-    let files = files(data_dir, home)?;
-    let chains: Vec<_> = chains
-        .iter()
-        .map(|(name, store)| (name, store.snapshot()))
-        .collect();
-    let mut writer = BackupWriter::create(folder, WHAT, made_ms)?;
+    let files = files(source.data_dir, source.home)?;
+    let (mut chains, mut bytes) = (Vec::new(), 0_u64);
+    for (name, store) in source.chains {
+        bytes = bytes.saturating_add(store.disk_bytes()?);
+        chains.push((name, store.snapshot()));
+    }
+    let mut writer = BackupWriter::create(folder, &source.series(cause), made_ms, bytes)?;
     let mut put = |part: &Part| -> Result<(), WorkerBackupError> {
         // Into memory: it cannot fail.
         Ok(writer.part(&to_vec(part).unwrap_or_default())?)
@@ -99,14 +123,19 @@ pub fn make(
             finalised: store.final_checkpoint().map_or(0, |checkpoint| checkpoint.size),
         });
     }
-    put(&Part::Manifest(Manifest {
+    let manifest = Manifest {
         format: FORMAT,
         made_ms,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        worker: worker.to_owned(),
-        home: home.to_owned(),
+        worker: source.worker.to_owned(),
+        home: source.home.to_owned(),
         chains: listed,
-    }))?;
+        missing: Vec::new(),
+    };
+    put(&match source.missing {
+        [] => Part::Manifest(manifest),
+        missing => Part::Incomplete(manifest, missing.to_vec()),
+    })?;
     for (name, bytes) in files {
         put(&Part::File(name, bytes))?;
     }
@@ -175,7 +204,7 @@ pub(super) fn is_file_name(name: &str) -> bool {
         [folder, file] if FOLDERS.contains(&folder) => {
             plain(file) && (file == "default" || file.ends_with(".json"))
         }
-        ["chains", chain, file] => plain(chain) && CHAIN_FILES.contains(&file),
+        ["chains", chain, file] => check_name(chain).is_ok() && CHAIN_FILES.contains(&file),
         _ => false,
     }
 }

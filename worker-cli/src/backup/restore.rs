@@ -1,38 +1,51 @@
 //! Putting one in a directory's place.
 //!
-//! Everything is made and judged in a folder beside what is there: every byte against the hashes, every block by the rules,
-//! every checkpoint by the coordinator's key. Only then, in steps that a kill leaves to the next start, what is there is put
-//! aside, and what was made gets its place. Nothing is deleted.
+//! Everything is made and judged in a folder beside what is there, while a node may run: every byte against the hashes, every
+//! block by the rules, every checkpoint by the coordinator's key. Only then, where no node runs, and in steps that a kill
+//! leaves to the next start, what a worker has there is put aside, and what was made gets its place. Nothing is deleted, and
+//! what no worker has made stays where it is.
 
-use super::make::is_file_name;
+use super::make::{FILES, FOLDERS, is_file_name};
 use super::{Manifest, Part, WorkerBackupError, manifest, read_manifest};
 use crate::identity::{ChainFile, WorkerFile, chain_dir, load_key, make_private_dir, write_private};
 use crate::storage::{ChainEnd, StoreBuilder, lock};
-use block_chain_backup::{BackupReader, FOLDER, open_checked};
+use block_chain_backup::{BackupReader, open_checked};
 use block_chain_common::chain_spec::CheckedSpec;
 use borsh::BorshDeserialize as _;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where what is restored grows, in the data directory.
 const GROWING: &str = "restore.tmp";
+/// Held by the one restore that a directory has at a time.
+const LOCK: &str = "restore.lock";
 /// In it: all of it is there, and the word says how far its move is.
 const PHASE: &str = "restore.phase";
 /// How the folder begins to which what was there is put aside.
 const ASIDE: &str = "replaced-";
-/// What stays where it is.
-const STAYS: [&str; 6] = [
-    GROWING,
-    FOLDER,
-    "node.lock",
-    "launch.lock",
-    "node.log",
-    "node.log.1",
+/// What a worker has in its data directory besides what is in a backup's files and folders: chains, and what is of this
+/// machine or of a moment. Its backups, locks and logs stay where they are.
+const OTHERS: [&str; 11] = [
+    "blocks",
+    "blocks.damaged",
+    "chains",
+    "node.json",
+    "api.cookie",
+    "alive",
+    "rebuild",
+    "rebuild.wanted",
+    "check.tmp",
+    "fork.tmp",
+    "snapshot.tmp",
 ];
 
-fn stays(name: &str) -> bool {
-    STAYS.contains(&name) || name.starts_with(ASIDE)
+/// Whether a name is a worker's own, and makes way: all others are the system's or somebody's.
+fn is_own(name: &str) -> bool {
+    // Evidence of two blocks of a producer for one slot.
+    let is_double = || name.starts_with("double-") && name.ends_with(".txt");
+    FILES.contains(&name) || FOLDERS.contains(&name) || OTHERS.contains(&name) || is_double()
 }
 
 /// What was restored.
@@ -46,56 +59,141 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
 }
 
+/// What a backup holds, judged and whole beside what is there. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Prepared {
+    data_dir: PathBuf,
+    manifest: Manifest,
+    sha256: String,
+    replace: bool,
+    is_put: bool,
+    _one_at_a_time: File,
+}
+
 /// Restores a backup in a data directory whose node does not run. `progress` is told how many bytes are done, of how many.
 ///
 /// # Errors
-/// Where the backup is not sound in all its parts, the directory has a worker and is not to be replaced, or the system
-/// refuses; everything is then as it was.
+/// As [`prepare`] and [`Prepared::put`].
 pub fn restore(
     from: &Path,
     data_dir: &Path,
     (replace, now_ms): (bool, u64),
-    mut progress: impl FnMut(u64, u64),
+    progress: impl FnMut(u64, u64),
 ) -> Result<Restored, WorkerBackupError> {
+    prepare(from, data_dir, replace, progress)?.put(now_ms)
+}
+
+/// Makes and judges all of a backup beside what a data directory has; its node may run. `progress` is told how many bytes are
+/// done, of how many.
+///
+/// # Errors
+/// Where the backup is not sound in all its parts, the directory has a worker and is not to be replaced, or the system
+/// refuses; everything is then as it was.
+pub fn prepare(
+    from: &Path,
+    data_dir: &Path,
+    replace: bool,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Prepared, WorkerBackupError> {
     // A first look: a file that is something else is not read whole.
     manifest(from)?;
     make_private_dir(data_dir)?;
     finish_restore(data_dir)?;
-    let is_there = names(data_dir)?.iter().any(|name| !stays(name));
-    if is_there && !replace {
-        let worker = WorkerFile::load(data_dir).ok().flatten();
-        return Err(WorkerBackupError::Occupied {
-            dir: data_dir.to_owned(),
-            holds: match worker {
-                Some(worker) => format!("worker {}", worker.worker_id),
-                None => "files".to_owned(),
-            },
-        });
-    }
-    // No node may start here meanwhile.
-    let _held = lock(data_dir)?;
+    check_free(data_dir, replace)?;
+    let held = one_at_a_time(data_dir)?;
     let growing = data_dir.join(GROWING);
     remove(&growing)?;
     make_private_dir(&growing)?;
-    let made = grow(from, &growing, &mut progress);
-    let (manifest, sha256) = match made {
+    let (manifest, sha256) = match grow(from, &growing, &mut progress) {
         Ok(made) => made,
         Err(error) => {
             remove(&growing)?;
             return Err(error);
         }
     };
-    let aside = is_there.then(|| format!("{ASIDE}{now_ms}"));
-    write_private(
-        &growing.join(PHASE),
-        format!("aside {}", aside.as_deref().unwrap_or_default()).as_bytes(),
-    )?;
-    finish(data_dir)?;
-    Ok(Restored {
+    Ok(Prepared {
+        data_dir: data_dir.to_owned(),
         manifest,
         sha256,
-        aside: aside.map(|name| data_dir.join(name)),
+        replace,
+        is_put: false,
+        _one_at_a_time: held,
     })
+}
+
+impl Prepared {
+    /// Puts it in the directory's place; no node may run. `now_ms`: now, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// Where a node runs, the directory has got a worker and is not to be replaced, or the system refuses to put aside what is
+    /// there; everything is then as it was. Where it refuses the very last moves, the next command does them.
+    pub fn put(mut self, now_ms: u64) -> Result<Restored, WorkerBackupError> {
+        // No node may start here meanwhile.
+        let _held = lock(&self.data_dir)?;
+        // Much may have come since the first look: this one counts.
+        let is_there = check_free(&self.data_dir, self.replace)?;
+        let aside = is_there.then(|| {
+            let names = (now_ms..).map(|ms| format!("{ASIDE}{ms}"));
+            let mut free = names.filter(|name| !is_there_at(&self.data_dir.join(name)));
+            free.next().unwrap_or_default()
+        });
+        let word = format!("aside {}", aside.as_deref().unwrap_or_default());
+        write_private(&self.data_dir.join(GROWING).join(PHASE), word.as_bytes())?;
+        // From here on what grew is the next command's, unless it is taken back.
+        self.is_put = true;
+        finish(&self.data_dir)?;
+        Ok(Restored {
+            manifest: self.manifest.clone(),
+            sha256: self.sha256.clone(),
+            aside: aside.map(|name| self.data_dir.join(name)),
+        })
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !self.is_put {
+            // The next restore removes what cannot be removed now.
+            remove(&self.data_dir.join(GROWING)).ok();
+        }
+    }
+}
+
+/// Whether there is something of a worker that has to make way.
+///
+/// # Errors
+/// Where there is, and it is not to be replaced.
+fn check_free(data_dir: &Path, replace: bool) -> Result<bool, WorkerBackupError> {
+    let is_there = names(data_dir)?.iter().any(|name| is_own(name));
+    if is_there && !replace {
+        let worker = WorkerFile::load(data_dir).ok().flatten();
+        return Err(WorkerBackupError::Occupied {
+            dir: data_dir.to_owned(),
+            holds: match worker {
+                Some(worker) => format!("worker {}", worker.worker_id),
+                None => "files of a worker".to_owned(),
+            },
+        });
+    }
+    Ok(is_there)
+}
+
+fn one_at_a_time(data_dir: &Path) -> Result<File, WorkerBackupError> {
+    let path = data_dir.join(LOCK);
+    let opened = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let file = opened.map_err(WorkerBackupError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(WorkerBackupError::Restoring {
+            dir: data_dir.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(WorkerBackupError::io("lock", &path)(error)),
+    }
 }
 
 /// Finishes a restore whose end a kill has prevented; nothing where there is none.
@@ -117,18 +215,13 @@ fn finish(data_dir: &Path) -> Result<(), WorkerBackupError> {
         return Ok(());
     };
     if let Some(aside) = word.strip_prefix("aside ") {
-        if !aside.is_empty() {
-            let aside = data_dir.join(aside);
-            make_private_dir(&aside)?;
-            for name in names(data_dir)? {
-                if !stays(&name) {
-                    rename(&data_dir.join(&name), &aside.join(&name))?;
-                }
-            }
-            sync(&aside)?;
+        let aside = (!aside.is_empty()).then(|| data_dir.join(aside));
+        let moved = put_aside(data_dir, aside.as_deref()).and_then(|()| Ok(write_private(&phase, b"place")?));
+        if let Err(error) = moved {
+            // Where even that fails, the next command tries again from the phase that is still there.
+            take_back(data_dir, aside.as_deref())?;
+            return Err(error);
         }
-        sync(data_dir)?;
-        write_private(&phase, b"place")?;
     }
     for name in names(&growing)? {
         if name != PHASE && name != "node.lock" {
@@ -137,6 +230,46 @@ fn finish(data_dir: &Path) -> Result<(), WorkerBackupError> {
     }
     sync(data_dir)?;
     remove(&growing)
+}
+
+/// Moves what is a worker's into a folder.
+fn put_aside(data_dir: &Path, aside: Option<&Path>) -> Result<(), WorkerBackupError> {
+    if let Some(aside) = aside {
+        make_private_dir(aside)?;
+        let mut names = names(data_dir)?;
+        names.sort_unstable();
+        for name in names.iter().filter(|name| is_own(name)) {
+            rename(&data_dir.join(name), &aside.join(name))?;
+        }
+        sync(aside)?;
+    }
+    sync(data_dir)
+}
+
+/// Moves it back, and gives up what has grown: everything is as it was.
+fn take_back(data_dir: &Path, aside: Option<&Path>) -> Result<(), WorkerBackupError> {
+    if let Some(aside) = aside.filter(|aside| aside.exists()) {
+        for name in names(aside)? {
+            let place = data_dir.join(&name);
+            if !is_there_at(&place) {
+                rename(&aside.join(&name), &place)?;
+            }
+        }
+        sync(data_dir)?;
+        // It is kept where something is left in it, which was there before.
+        fs::remove_dir(aside).ok();
+    }
+    let growing = data_dir.join(GROWING);
+    let phase = growing.join(PHASE);
+    // First: without it nothing of the rest counts.
+    fs::remove_file(&phase).map_err(WorkerBackupError::io("remove", &phase))?;
+    sync(&growing)?;
+    remove(&growing)
+}
+
+/// Whether a path leads to something, be it a link to nothing.
+fn is_there_at(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// Makes all of it in a folder.

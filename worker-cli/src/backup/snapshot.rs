@@ -2,7 +2,7 @@
 
 use super::WorkerBackupError;
 use crate::storage::{ChainPart, Seeder, Store};
-use block_chain_backup::{BackupReader, BackupWriter, Written, open_checked};
+use block_chain_backup::{BackupReader, BackupWriter, Cause, Series, Written, open_checked};
 use block_chain_common::chain_keys::ChainKeys;
 use block_chain_common::chain_spec::CheckedSpec;
 use borsh::{BorshDeserialize, BorshSerialize, to_vec};
@@ -26,18 +26,21 @@ enum Part {
     OfChain(ChainPart),
 }
 
-/// Makes a snapshot of a chain in a folder; how many blocks it covers. `made_ms`: now, in milliseconds since 1970.
+/// Makes a snapshot of a chain in a folder, in a worker's name; how many blocks it covers. `made_ms`: now, in milliseconds
+/// since 1970.
 ///
 /// # Errors
 /// Where nothing is final, or what is committed does not become so; where something cannot be read or written.
 pub fn make_snapshot(
     store: &Store,
-    chain: &str,
+    (chain, worker): (&str, &str),
     (folder, made_ms): (&Path, u64),
 ) -> Result<(Written, u64), WorkerBackupError> {
     let deadline = Instant::now() + PATIENCE;
+    let series = Series::new(&format!("{WHAT}{chain}"), worker, Cause::Asked);
+    let bytes = store.disk_bytes()?;
     loop {
-        let mut writer = BackupWriter::create(folder, &format!("{WHAT}{chain}"), made_ms)?;
+        let mut writer = BackupWriter::create(folder, &series, made_ms, bytes)?;
         let mut put = |part: &Part| -> Result<(), WorkerBackupError> {
             // Into memory: it cannot fail.
             Ok(writer.part(&to_vec(part).unwrap_or_default())?)

@@ -5,14 +5,14 @@
     reason = "a story, or a table of what is refused, is told in one piece"
 )]
 
-use super::make::make;
-use super::restore::{finish_restore, restore};
+use super::make::{Source, make};
+use super::restore::{finish_restore, prepare, restore};
 use super::*;
 use crate::identity::{ChainFile, WorkerFile, chain_dir, make_private_dir, write_private};
 use crate::machine::{ChainRead as _, Write};
 use crate::storage::{ForkBuilder, Store};
 use crate::test_chain::Chain;
-use block_chain_backup::{BackupWriter, open_checked};
+use block_chain_backup::{BackupWriter, Cause, Series, open_checked};
 use block_chain_common::chain_spec::{ChainSpec, CheckedSpec, Parent};
 use block_chain_common::codec::{BoundedVec, encode};
 use block_chain_common::hash::Digest;
@@ -75,10 +75,19 @@ impl Worker {
     }
 
     fn back_up(&self, folder: &Path) -> PathBuf {
-        let who = (&*WORKER.to_string(), "main");
-        make(self.dir.path(), who, &self.chains, (folder, AT))
-            .unwrap()
-            .path
+        self.back_up_without(folder, &[])
+    }
+
+    fn back_up_without(&self, folder: &Path, missing: &[String]) -> PathBuf {
+        let worker = WORKER.to_string();
+        let source = Source {
+            data_dir: self.dir.path(),
+            worker: &worker,
+            home: "main",
+            chains: &self.chains,
+            missing,
+        };
+        make(&source, Cause::Automatic, (folder, AT)).unwrap().path
     }
 }
 
@@ -128,7 +137,8 @@ fn parts(path: &Path) -> Vec<Part> {
 
 /// A backup of these parts, whose hashes are right.
 fn forged(folder: &Path, parts: &[Part]) -> PathBuf {
-    let mut writer = BackupWriter::create(folder, WHAT, AT).unwrap();
+    let series = Series::new(WHAT, &WORKER.to_string(), Cause::Asked);
+    let mut writer = BackupWriter::create(folder, &series, AT, 0).unwrap();
     for part in parts {
         writer.part(&to_vec(part).unwrap()).unwrap();
     }
@@ -139,7 +149,7 @@ fn listed(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "node.lock")
+        .filter(|name| name != "node.lock" && name != "restore.lock")
         .collect();
     names.sort_unstable();
     names
@@ -228,7 +238,7 @@ fn a_restore_that_was_killed_is_finished_by_the_next_command() {
                 for name in &names[..moved] {
                     fs::rename(dir.join(name), growing.join(name)).unwrap();
                 }
-                fs::write(dir.join("old"), "old").unwrap();
+                fs::write(dir.join("node.json"), "old").unwrap();
             }
             write_private(&growing.join("restore.phase"), phase.as_bytes()).unwrap();
             finish_restore(&dir).unwrap();
@@ -239,7 +249,7 @@ fn a_restore_that_was_killed_is_finished_by_the_next_command() {
                 .collect();
             assert_eq!(found, names, "{moved} {phase}");
             if phase != "place" {
-                assert_eq!(listed(&dir.join("replaced-3")), ["old"]);
+                assert_eq!(listed(&dir.join("replaced-3")), ["node.json"]);
             }
         }
     }
@@ -325,6 +335,45 @@ fn a_backup_that_breaks_a_rule_is_restored_nowhere() {
             }),
         ),
         (
+            "a chain's name \"../../escaped\" is not",
+            Box::new(|p| {
+                // Everywhere where it stands, the file of its spec included.
+                let escaped = "../../escaped".to_owned();
+                for part in p {
+                    match part {
+                        Part::Manifest(manifest) => manifest.chains[0].name = escaped.clone(),
+                        Part::Chain(name) if name == "fork" => *name = escaped.clone(),
+                        Part::File(name, _) if name == "chains/fork/chain.json" => {
+                            *name = "escaped/chain.json".to_owned();
+                        }
+                        _ => {}
+                    }
+                }
+            }),
+        ),
+        (
+            "a chain's name \"/main\" is not",
+            Box::new(|p| {
+                if let Part::Manifest(manifest) = &mut p[0] {
+                    manifest.home = "/main".to_owned();
+                }
+            }),
+        ),
+        (
+            "a chain's name \"\" is not",
+            Box::new(|p| {
+                if let Part::Manifest(manifest) = p.remove(0) {
+                    p.insert(0, Part::Incomplete(manifest, vec![String::new()]));
+                }
+            }),
+        ),
+        (
+            "it holds a file that no backup has",
+            Box::new(|p| {
+                p.insert(1, Part::File("chains/A/chain.json".to_owned(), vec![1]));
+            }),
+        ),
+        (
             "block 5 of chain main",
             Box::new(move |p| {
                 let at = place(p, is_block);
@@ -386,6 +435,16 @@ fn a_backup_that_breaks_a_rule_is_restored_nowhere() {
             }),
         ),
         (
+            "and only a greater one may",
+            Box::new(move |p| {
+                // So many copies that the hash of the state does not see them.
+                let at = place(p, |part| matches!(part, ChainPart::Inherited(..)));
+                let part = to_vec(&p[at]).unwrap();
+                let copies = (0..1 << 16).map(|_| Part::try_from_slice(&part).unwrap());
+                p.splice(at..at, copies);
+            }),
+        ),
+        (
             "SPEC-8",
             Box::new(move |p| {
                 let at = place(p, |part| matches!(part, ChainPart::Inherited(..)));
@@ -403,6 +462,126 @@ fn a_backup_that_breaks_a_rule_is_restored_nowhere() {
         assert!(error.contains(reason), "{reason}: {error}");
         assert!(!target.exists() || listed(&target).is_empty(), "{reason}");
     }
+}
+
+#[test]
+fn what_no_worker_has_made_stays_where_it_is() {
+    let worker = Worker::new();
+    let (folder, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let backup = worker.back_up(folder.path());
+    let target = target.path();
+    fs::create_dir(target.join("lost+found")).unwrap();
+    fs::write(target.join("notes"), "mine").unwrap();
+    // They are in nobody's way.
+    let restored = restore(&backup, target, (false, 1), |_, _| {}).unwrap();
+    assert_eq!(restored.aside, None);
+    fs::write(target.join("double-7-bcw1x.txt"), "evidence").unwrap();
+    // A folder of that name is not written into.
+    fs::create_dir(target.join("replaced-5")).unwrap();
+    let restored = restore(&backup, target, (true, 5), |_, _| {}).unwrap();
+    assert_eq!(restored.aside, Some(target.join("replaced-6")));
+    assert_eq!(
+        listed(&target.join("replaced-6")),
+        [
+            "blocks",
+            "chains",
+            "double-7-bcw1x.txt",
+            "identity.key",
+            "wallets",
+            "worker.json"
+        ]
+    );
+    let stayed = ["lost+found", "notes", "replaced-5"].map(|name| target.join(name));
+    assert!(stayed.iter().all(|path| path.exists()));
+    assert_eq!(listed(&stayed[2]), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_put_aside_leaves_everything_as_it_was() {
+    let worker = Worker::new();
+    let (folder, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let backup = worker.back_up(folder.path());
+    let dir = target.path().join("w");
+    restore(&backup, &dir, (false, 1), |_, _| {}).unwrap();
+    let before = listed(&dir);
+    // The wallets come last but one, and cannot be moved: there is something in their place.
+    let blocked = dir.join("replaced-3/wallets");
+    fs::create_dir_all(blocked.join("in-the-way")).unwrap();
+    let growing = dir.join("restore.tmp");
+    make_private_dir(&growing).unwrap();
+    let put = |name: &str, text: &str| write_private(&growing.join(name), text.as_bytes()).unwrap();
+    put("worker.json", "new");
+    put("restore.phase", "aside replaced-3");
+    let error = finish_restore(&dir).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot move") && error.contains("wallets"),
+        "{error}"
+    );
+    let found: Vec<_> = listed(&dir)
+        .into_iter()
+        .filter(|name| name != "replaced-3")
+        .collect();
+    assert_eq!(found, before);
+    assert_eq!(listed(&dir.join("replaced-3")), ["wallets"]);
+    // Nothing is left to be finished, and what was there is whole.
+    finish_restore(&dir).unwrap();
+    assert_eq!(WorkerFile::load(&dir).unwrap().unwrap().worker_id, WORKER);
+    Store::open(&dir, &worker.specs[1]).unwrap();
+    // Where nothing is in the way it goes through.
+    let restored = restore(&backup, &dir, (true, 3), |_, _| {}).unwrap();
+    assert_eq!(restored.aside, Some(dir.join("replaced-4")));
+}
+
+#[test]
+fn what_came_while_a_backup_was_judged_is_seen() {
+    let worker = Worker::new();
+    let (folder, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let backup = worker.back_up(folder.path());
+    let dir = target.path().join("w");
+    let prepared = prepare(&backup, &dir, false, |_, _| {}).unwrap();
+    assert_eq!(listed(&dir), ["restore.tmp"]);
+    // One at a time.
+    let error = prepare(&backup, &dir, false, |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("another restore is at work"), "{error}");
+    fs::write(
+        dir.join("identity.key"),
+        "of somebody who has registered meanwhile",
+    )
+    .unwrap();
+    let error = prepared.put(1).unwrap_err();
+    assert!(matches!(error, WorkerBackupError::Occupied { .. }), "{error}");
+    assert_eq!(listed(&dir), ["identity.key"]);
+    // Where it may be replaced it is put aside, although there was nothing at first.
+    fs::remove_file(dir.join("identity.key")).unwrap();
+    let prepared = prepare(&backup, &dir, true, |_, _| {}).unwrap();
+    fs::write(dir.join("identity.key"), "late").unwrap();
+    // And a node that runs meanwhile loses nothing.
+    let held = Store::open(&dir, &worker.specs[1]).unwrap();
+    let error = prepared.put(2).unwrap_err().to_string();
+    assert!(error.contains("in use by another node"), "{error}");
+    drop(held);
+    assert_eq!(listed(&dir), ["blocks", "identity.key"]);
+    let prepared = prepare(&backup, &dir, true, |_, _| {}).unwrap();
+    let aside = prepared.put(3).unwrap().aside.unwrap();
+    assert_eq!(listed(&aside), ["blocks", "identity.key"]);
+}
+
+#[test]
+fn a_backup_names_the_chains_that_are_not_in_it() {
+    let worker = Worker::new();
+    let (folder, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let whole = worker.back_up(folder.path());
+    assert_eq!(manifest(&whole).unwrap().missing, Vec::<String>::new());
+    // The part of a whole one is as it always was.
+    assert_eq!(BackupReader::first_part(&whole).unwrap()[..2], [0, FORMAT]);
+    let missing = vec!["broken".to_owned()];
+    let backup = worker.back_up_without(folder.path(), &missing);
+    let name = backup.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("worker-000000000000-auto-2026"), "{name}");
+    assert_eq!(manifest(&backup).unwrap().missing, missing);
+    let restored = restore(&backup, target.path(), (false, 1), |_, _| {}).unwrap();
+    assert_eq!(restored.manifest.missing, missing);
+    assert_eq!(restored.manifest.chains.len(), 2);
 }
 
 #[test]
@@ -427,6 +606,8 @@ fn only_files_of_a_worker_have_a_place_in_a_backup() {
         "wallets/.json",
         "wallets/x.sh",
         "chains/../chain.json",
+        "chains/A/chain.json",
+        "chains/a.b/chain.json",
         "chains/a/b/chain.json",
         "chains/a/blocks",
         "node.lock",

@@ -6,7 +6,8 @@ use crate::api::types::{
 };
 use crate::backup::{self, Restored, WHAT};
 use crate::cli::Global;
-use crate::client::{NodeClient, has_ended, running_api};
+use crate::client::{NodeClient, has_ended, launch, running_api};
+use crate::identity::WorkerFile;
 use crate::node::now;
 use crate::output::{self, Format, facts};
 use anyhow::Context as _;
@@ -44,6 +45,12 @@ pub(super) async fn make(node: &NodeClient, to: Option<PathBuf>, keep: Option<u3
         ("SHA-256", made.sha256),
         ("chains", chains(&made.chains)),
     ];
+    if !made.missing.is_empty() {
+        shown.push(("missing", without(&made.missing)));
+        if keep.is_some() {
+            shown.push(("removed", "nothing, since chains are missing".to_owned()));
+        }
+    }
     if made.removed > 0 {
         shown.push(("removed", format!("{} older ones", made.removed)));
     }
@@ -91,7 +98,11 @@ pub(super) fn list(global: &Global, folder: Option<PathBuf>, format: Format) -> 
     } else {
         let rows = backups.iter().map(|backup| {
             let name = backup.file.file_name().unwrap_or_default().to_string_lossy();
-            let state = backup.error.clone().unwrap_or_else(|| "whole".to_owned());
+            let state = match &backup.error {
+                Some(error) => error.clone(),
+                None if backup.missing.is_empty() => "whole".to_owned(),
+                None => format!("whole, without {}", backup.missing.join(", ")),
+            };
             vec![
                 name.into_owned(),
                 backup.made.clone(),
@@ -128,6 +139,10 @@ fn looked_at(kept: Kept, mut progress: impl FnMut(u64)) -> BackupFile {
         sha256,
         error,
         worker: manifest.as_ref().map(|manifest| manifest.worker.clone()),
+        missing: manifest
+            .as_ref()
+            .map(|manifest| manifest.missing.clone())
+            .unwrap_or_default(),
         chains: manifest
             .map(|manifest| manifest.chains.into_iter().map(BackupChain::from).collect())
             .unwrap_or_default(),
@@ -136,22 +151,63 @@ fn looked_at(kept: Kept, mut progress: impl FnMut(u64)) -> BackupFile {
 
 pub(super) async fn restore(global: &Global, from: &Path, replace: bool, format: Format) -> Done {
     let dir = global.data_dir();
-    // What is no backup stops nothing.
-    backup::manifest(from)?;
-    if replace && running_api(&dir).await.is_some() {
-        stop(&dir).await?;
-    }
     let bar = output::bar(0, "{bar:40} {percent} % {msg}");
     bar.set_message("checking");
     let (source, target, shown) = (from.to_owned(), dir.clone(), bar.clone());
-    let restoring = tokio::task::spawn_blocking(move || {
-        backup::restore(&source, &target, (replace, now().get()), |done, of| {
+    let preparing = tokio::task::spawn_blocking(move || {
+        backup::prepare(&source, &target, replace, |done, of| {
             shown.set_length(of);
             shown.set_position(done);
         })
     });
-    let restored = restoring.await.context("the restore ended early")??;
+    let prepared = preparing.await.context("the restore ended early")??;
+    // The node has worked until here: nothing of the backup can fail any more but the moves.
+    let put = async {
+        let putting = tokio::task::spawn_blocking(move || prepared.put(now().get()));
+        Ok(putting.await.context("the restore ended early")??)
+    };
+    let restored = match replace && running_api(&dir).await.is_some() {
+        true => instead_of_the_node(stop(&dir), put, start_again(global, &dir)).await?,
+        false => put.await?,
+    };
     bar.finish_and_clear();
+    tell_restored((from, &dir), restored, format)
+}
+
+/// Does what needs the node stopped; where that fails the node runs again, as it did.
+async fn instead_of_the_node<T>(
+    stop: impl Future<Output = anyhow::Result<()>>,
+    put: impl Future<Output = anyhow::Result<T>>,
+    start_again: impl Future<Output = ()>,
+) -> anyhow::Result<T> {
+    let done = match stop.await {
+        Ok(()) => put.await,
+        Err(error) => Err(error),
+    };
+    if done.is_err() {
+        start_again.await;
+    }
+    done
+}
+
+async fn start_again(global: &Global, dir: &Path) {
+    let listen = match WorkerFile::load(dir) {
+        Ok(Some(worker)) => worker.listen,
+        _ => {
+            return output::note(
+                "the node is stopped, and cannot be started again: its worker.json is not there",
+            );
+        }
+    };
+    match launch(dir, &global.server, &listen).await {
+        Ok(()) => output::note("the restore failed, and the node runs again"),
+        Err(error) => output::note(&format!(
+            "the node is stopped, and cannot be started again: {error}"
+        )),
+    }
+}
+
+fn tell_restored((from, dir): (&Path, &Path), restored: Restored, format: Format) -> Done {
     let Restored {
         manifest,
         sha256,
@@ -165,6 +221,7 @@ pub(super) async fn restore(global: &Global, from: &Path, replace: bool, format:
             "sha256": sha256,
             "made": output::utc(Timestamp::new(manifest.made_ms)),
             "chains": held,
+            "missing": manifest.missing,
             "data_dir": dir,
             "aside": aside,
         }))?;
@@ -177,6 +234,9 @@ pub(super) async fn restore(global: &Global, from: &Path, replace: bool, format:
         ("chains", chains(&held)),
         ("data", dir.display().to_string()),
     ];
+    if !manifest.missing.is_empty() {
+        told.push(("missing", without(&manifest.missing)));
+    }
     if let Some(aside) = aside {
         told.push(("put aside", aside.display().to_string()));
     }
@@ -214,6 +274,44 @@ fn chains(chains: &[BackupChain]) -> String {
     shown.join("\n")
 }
 
+fn without(missing: &[String]) -> String {
+    format!(
+        "{}: not in it, since the node could not open it",
+        missing.join(", ")
+    )
+}
+
 fn size(bytes: u64) -> String {
     output::bytes(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+    use std::cell::RefCell;
+
+    #[tokio::test]
+    async fn the_node_runs_again_where_the_restore_fails_after_its_stop_and_only_there() {
+        for (stops, puts, expected) in [
+            (true, true, ["stop", "put"].as_slice()),
+            (true, false, &["stop", "put", "start"]),
+            (false, true, &["stop", "start"]),
+        ] {
+            let done = RefCell::new(Vec::new());
+            let step = |name, is_good: bool| {
+                let done = &done;
+                async move {
+                    done.borrow_mut().push(name);
+                    is_good.then_some(()).ok_or_else(|| anyhow!("{name}"))
+                }
+            };
+            let start = async {
+                done.borrow_mut().push("start");
+            };
+            let result = instead_of_the_node(step("stop", stops), step("put", puts), start).await;
+            assert_eq!(result.is_ok(), stops && puts);
+            assert_eq!(*done.borrow(), expected);
+        }
+    }
 }

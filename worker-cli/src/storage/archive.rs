@@ -198,7 +198,7 @@ impl<'a, G> Beginning<'a, G> {
                 found.transaction.id()
             )));
         }
-        Ok(builder.take(key, value, origin)?)
+        builder.take(key, value, origin)
     }
 
     /// What grows: it begins with the first part that is not inherited.

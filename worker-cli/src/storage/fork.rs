@@ -3,6 +3,8 @@
 //!
 //! The store grows under a name of its own and gets its place when it is whole, so a kill leaves none or all of it.
 
+use super::archive::{ArchiveError, unsound};
+use super::ascending::Ascending;
 use super::read::{inherited_state, inherited_transaction};
 use super::rebuild::{remove, rename};
 use super::replay::execute;
@@ -70,6 +72,8 @@ pub struct ForkBuilder {
     db: Database,
     keyspaces: Keyspaces,
     hash: LatticeHash,
+    /// Of the entries that are taken from another store.
+    keys: Ascending,
 }
 
 impl ForkBuilder {
@@ -139,6 +143,10 @@ impl ForkBuilder {
     /// # Errors
     /// Where that is damaged, or the system refuses.
     pub(super) fn copy(dir: &Path, old: &Store) -> Result<Self, StorageError> {
+        let failed = |error| match error {
+            ArchiveError::Unsound(reason) => StorageError::damaged(reason),
+            ArchiveError::Storage(error) => error,
+        };
         let mut builder = Self::open(dir)?;
         for entry in old.inherited_state() {
             let (key, value) = entry?;
@@ -146,34 +154,41 @@ impl ForkBuilder {
                 StateValue::Record(record) => old.inherited(record.index)?,
                 _ => None,
             };
-            builder.take(&key, &value, origin.as_ref())?;
+            builder.take(&key, &value, origin.as_ref()).map_err(failed)?;
         }
         Ok(builder)
     }
 
-    /// Takes an entry of another store of the same fork, and, of a record, what has set it.
+    /// Takes an entry of another store of the same fork, and, of a record, what has set it. Entries come in ascending order
+    /// of their encoded keys.
     ///
     /// # Errors
-    /// Where that is missing, or the system refuses.
+    /// Where it comes out of order, or what has set it is missing, or the system refuses.
     pub(super) fn take(
         &mut self,
         key: &StateKey,
         value: &StateValue,
         origin: Option<&Inherited>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), ArchiveError> {
+        self.keys.take(key)?;
         let mut batch = self.db.batch();
         self.hash.add_entry(key, value);
         self.put(&mut batch, key, value)?;
         if let StateValue::Record(record) = value {
-            let damaged = || StorageError::damaged(format!("inherited record {}", record.index));
-            let found = origin.ok_or_else(damaged)?;
+            let missing = || {
+                unsound(format!(
+                    "what has set inherited record {} is missing",
+                    record.index
+                ))
+            };
+            let found = origin.ok_or_else(missing)?;
             batch.insert(
                 self.inherited()?,
                 inherited_transaction(record.index),
                 bytes(found),
             );
         }
-        self.write(batch)
+        Ok(self.write(batch)?)
     }
 
     pub(super) fn open(dir: &Path) -> Result<Self, StorageError> {
@@ -188,6 +203,7 @@ impl ForkBuilder {
             db,
             keyspaces,
             hash: LatticeHash::default(),
+            keys: Ascending::default(),
         })
     }
 
@@ -229,6 +245,7 @@ impl ForkBuilder {
             db,
             keyspaces,
             hash,
+            ..
         } = self;
         let _: Head = create(&db, &keyspaces, spec, Some(&hash))?;
         drop((keyspaces, db));

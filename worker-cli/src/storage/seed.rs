@@ -5,9 +5,12 @@
 //! each header its transactions (by their ids, which cover the signatures) and the digest of the state after it. So headers,
 //! proofs, bodies and the state are checked against that; what is not done again is to verify signatures of transactions and
 //! to execute them. `check_consistency` does that at any time.
+//!
+//! The entries of the state come in ascending order of their encoded keys, over all parts: see [`Ascending`].
 
 use super::accounts::{account_key, concerned};
 use super::archive::{ArchiveError, Beginning, ChainPart, unsound};
+use super::ascending::Ascending;
 use super::write::{bytes, history_name, put_body, put_index};
 use super::{Head, StorageError, Store, StoredCheckpoint, db_error, read};
 use crate::machine::{ChainRead as _, Place, StoredHeader, Write};
@@ -26,6 +29,9 @@ use std::path::{Path, PathBuf};
 const ENTRIES: usize = 1_000;
 /// Blocks between two syncs.
 const BLOCKS_TOGETHER: u64 = 64;
+
+/// An entry as it was before some blocks; no value where there was none.
+type Before = (StateKey, Option<StateValue>);
 
 impl Store {
     /// Gives the chain up to its last final block as parts, with the state after it. `None` where blocks are committed and
@@ -54,35 +60,58 @@ impl Store {
         }
         put(ChainPart::Final(checkpoint.clone()))?;
         let mut entries = Vec::new();
-        let mut add = |entry, flush: bool, entries: &mut Vec<_>| {
-            entries.extend(entry);
-            if entries.len() >= ENTRIES || (flush && !entries.is_empty()) {
-                return put(ChainPart::State(std::mem::take(entries)));
+        store.entries_after(last, |key, value| {
+            entries.push((key, value));
+            if entries.len() < ENTRIES {
+                return Ok(());
             }
-            Ok(())
-        };
-        let mut before = store.changed_since(last)?;
-        for entry in store.state_entries() {
-            let (key, value) = entry?;
-            let value = before.remove(&key).unwrap_or(Some(value));
-            add(value.map(|value| (key, value)), false, &mut entries)?;
+            put(ChainPart::State(std::mem::take(&mut entries)))
+        })?;
+        if !entries.is_empty() {
+            put(ChainPart::State(entries))?;
         }
-        for (key, value) in before {
-            add(value.map(|value| (key, value)), false, &mut entries)?;
-        }
-        add(None, true, &mut entries)?;
         Ok(Some(checkpoint))
     }
 
-    /// What blocks above one have changed, as it was before them.
-    fn changed_since(&self, last: Height) -> Result<BTreeMap<StateKey, Option<StateValue>>, StorageError> {
+    /// Gives the state as it was after a block, in ascending order of the encoded keys.
+    fn entries_after<E: From<StorageError>>(
+        &self,
+        last: Height,
+        mut add: impl FnMut(StateKey, StateValue) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut changed = self.changed_since(last)?;
+        for entry in self.state_entries() {
+            let (key, mut value) = entry?;
+            let name = bytes(&key);
+            // What later blocks have removed is no entry any more, and has its place among those that are.
+            while let Some(first) = changed.first_entry().filter(|first| *first.key() < name) {
+                let (key, before) = first.remove();
+                before.map_or(Ok(()), |before| add(key, before))?;
+            }
+            if let Some((_, before)) = changed.remove(&name) {
+                let Some(before) = before else { continue };
+                value = before;
+            }
+            add(key, value)?;
+        }
+        for (key, before) in changed.into_values() {
+            before.map_or(Ok(()), |before| add(key, before))?;
+        }
+        Ok(())
+    }
+
+    /// What blocks above one have changed, as it was before them, by the encoded keys.
+    fn changed_since(&self, last: Height) -> Result<BTreeMap<Vec<u8>, Before>, StorageError> {
         let mut before = BTreeMap::new();
         let mut height = self.head().0;
         while height > last {
             let damaged = || StorageError::damaged(format!("what block {height} has changed is missing"));
             let hash = self.hash_at(height)?.ok_or_else(damaged)?;
             let undo = self.undo(&hash)?.ok_or_else(damaged)?;
-            before.extend(undo.entries().map(|(key, value)| (key.clone(), value.cloned())));
+            before.extend(
+                undo.entries()
+                    .map(|(key, value)| (bytes(key), (key.clone(), value.cloned()))),
+            );
             height = height.previous();
         }
         Ok(before)
@@ -102,6 +131,7 @@ struct Growing {
     /// The checkpoint, once it was judged.
     checkpoint: Option<StoredCheckpoint>,
     state: LatticeHash,
+    keys: Ascending,
 }
 
 impl<'a> Seeder<'a> {
@@ -147,6 +177,7 @@ impl Growing {
             tip: store.tip()?,
             checkpoint: None,
             state: LatticeHash::default(),
+            keys: Ascending::default(),
             store,
         };
         // The state that the chain has begun with gives way to the one that comes; of its records there is a history.
@@ -250,9 +281,13 @@ impl Growing {
     }
 
     fn entries(&mut self, entries: &[(StateKey, StateValue)]) -> Result<(), ArchiveError> {
+        if self.checkpoint.is_none() {
+            return Err(unsound("its checkpoint is missing where its state begins"));
+        }
         let mut batch = self.store.inner.db.batch();
         let keyspaces = &self.store.inner.keyspaces;
         for (key, value) in entries {
+            self.keys.take(key)?;
             self.state.add_entry(key, value);
             batch.insert(&keyspaces.state, bytes(key), bytes(value));
             if let (StateKey::Record(key), StateValue::Record(record)) = (key, value) {

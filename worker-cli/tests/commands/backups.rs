@@ -147,6 +147,101 @@ fn damaged_backups_are_named_and_restore_nothing() {
     drop(registered);
 }
 
+/// A backup whose hashes are right, and that lacks the end of its last chain.
+fn without_its_end(good: &Path, folder: &Path) -> PathBuf {
+    use block_chain_backup::{BackupWriter, Cause, Series, open_checked};
+    let mut reader = open_checked(good, |_, _| {}).unwrap();
+    let mut parts = Vec::new();
+    while let Some(part) = reader.part().unwrap() {
+        parts.push(part);
+    }
+    parts.pop();
+    let series = Series::new("worker", "f0", Cause::Asked);
+    let mut writer = BackupWriter::create(folder, &series, 1_795_257_015_482, 0).unwrap();
+    for part in parts {
+        writer.part(&part).unwrap();
+    }
+    writer.finish().unwrap().path
+}
+
+#[test]
+fn a_backup_that_is_not_sound_does_not_stop_the_node() {
+    let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let coordinator = on_demand(server.path());
+    let (dir, folder) = (home.path().join("w"), home.path().join("kept"));
+    let registered = Registered(&dir);
+    json(&dir, &["register", "--server", &coordinator.url]);
+    add(&dir, "k");
+    json(&dir, &["mine_block"]);
+    let made = json(&dir, &["backup", folder.to_str().unwrap()]);
+    let file = PathBuf::from(made["file"].as_str().unwrap());
+    let node = || fs::read_to_string(dir.join("node.json")).unwrap();
+    let before = node();
+    let forged = without_its_end(&file, &folder);
+    let changed = home.path().join("changed.backup");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&changed, &bytes).unwrap();
+    for (bad, reason) in [
+        (&forged, "the end of a chain is missing"),
+        (&changed, "cut short or changed"),
+    ] {
+        let output = run(&dir, &["restore", bad.to_str().unwrap(), "--replace"]);
+        let (code, said) = refused(&output, reason);
+        assert!(code == 1 && said.contains(reason), "{reason}: {said}");
+        assert_eq!(node(), before);
+        assert!(!dir.join("restore.tmp").exists());
+    }
+    // The same node answers still; with a sound one it is stopped.
+    assert_eq!(chain(&dir).as_array().unwrap().len(), 2);
+    assert_eq!(node(), before);
+    let replaced = json(&dir, &["restore", file.to_str().unwrap(), "--replace"]);
+    let aside = PathBuf::from(replaced["aside"].as_str().unwrap());
+    assert!(aside.join("worker.json").exists());
+    assert_eq!(chain(&dir).as_array().unwrap().len(), 2);
+    assert_ne!(node(), before);
+    drop(registered);
+}
+
+#[test]
+fn a_chain_that_cannot_be_opened_is_named_and_no_older_backup_gives_way() {
+    let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let coordinator = on_demand(server.path());
+    let (dir, folder) = (home.path().join("w"), home.path().join("kept"));
+    let registered = Registered(&dir);
+    json(&dir, &["register", "--server", &coordinator.url]);
+    json(
+        &dir,
+        &["chain", "create", "--name", "second", "--proof", "authority"],
+    );
+    let back_up = || json(&dir, &["backup", folder.to_str().unwrap(), "--keep", "1"]);
+    let whole = back_up();
+    assert_eq!(
+        (whole["chains"].as_array().unwrap().len(), &whole["missing"]),
+        (2, &Value::Array(Vec::new()))
+    );
+    signal(&dir, "KILL");
+    let path = dir.join("chains/second/chain.json");
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, "damaged").unwrap();
+    let lacking = back_up();
+    assert_eq!(lacking["missing"], Value::Array(vec!["second".into()]));
+    assert_eq!(
+        (lacking["chains"].as_array().unwrap().len(), &lacking["removed"]),
+        (1, &Value::from(0))
+    );
+    let kept = backups(&dir, &folder);
+    assert_eq!(kept[0]["missing"], whole["missing"]);
+    assert_eq!(kept[1]["missing"], lacking["missing"]);
+    // Once it can be opened again, all older ones give way.
+    signal(&dir, "KILL");
+    fs::write(&path, good).unwrap();
+    assert_eq!(back_up()["removed"], 2);
+    assert_eq!(backups(&dir, &folder).as_array().unwrap().len(), 1);
+    drop(registered);
+}
+
 #[test]
 fn a_node_makes_backups_by_itself_where_something_has_changed() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -14,6 +14,7 @@ use crate::node::{NodeHandle, now};
 use crate::storage::StorageError;
 use actix_web::web::Json;
 use actix_web::{HttpResponse, get, post};
+use block_chain_backup::Cause;
 use block_chain_common::block::current_draw;
 use block_chain_common::keys::Address;
 use block_chain_common::quantity::Timestamp;
@@ -254,7 +255,7 @@ async fn disconnect(state: ApiState) -> Answer<Disconnected> {
 async fn back_up(state: ApiState, Json(Strict(body)): JsonObject<NewBackup>) -> Answer<BackupMade> {
     whole_path(body.to.as_deref())?;
     let keep = body.keep.map(NonZeroUsize::get);
-    Ok(Json(state.manager()?.back_up(body.to, keep).await?))
+    Ok(Json(state.manager()?.back_up(Cause::Asked, body.to, keep).await?))
 }
 
 /// Make a snapshot of the chain with its state at the last final block: what a new worker begins with

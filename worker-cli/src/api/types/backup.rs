@@ -14,7 +14,7 @@ pub struct NewBackup {
     /// The folder, by its whole path; `backups` in the data directory where none is named.
     #[schema(value_type = Option<String>, example = "/var/backups/ledger")]
     pub to: Option<PathBuf>,
-    /// How many backups are left in the folder; all where it is not said.
+    /// How many backups of this worker that were asked for are left in the folder; all where it is not said.
     #[schema(value_type = Option<usize>, minimum = 1)]
     pub keep: Option<NonZeroUsize>,
 }
@@ -54,6 +54,8 @@ pub struct BackupMade {
     pub bytes: u64,
     /// The chains in it.
     pub chains: Vec<BackupChain>,
+    /// Chains that this worker has joined and that could not be opened: they are not in it, and nothing was removed for it.
+    pub missing: Vec<String>,
     /// How many older ones were removed.
     pub removed: usize,
 }
@@ -79,6 +81,7 @@ impl BackupMade {
             sha256: written.sha256.clone(),
             bytes: written.bytes,
             chains: manifest.chains.into_iter().map(BackupChain::from).collect(),
+            missing: manifest.missing,
             removed,
         }
     }
@@ -128,4 +131,6 @@ pub struct BackupFile {
     pub worker: Option<String>,
     /// The chains in it.
     pub chains: Vec<BackupChain>,
+    /// Chains that the worker has joined and that are not in it.
+    pub missing: Vec<String>,
 }

@@ -15,8 +15,9 @@ use block_chain_common::codec::BoundedVec;
 use block_chain_common::keys::SecretKey;
 use block_chain_common::note::SignedNote;
 use block_chain_common::quantity::Amount;
-use block_chain_common::state::StateValue;
-use block_chain_common::transaction::{Payload, RecordKey, RecordValue, Transaction};
+use block_chain_common::state::{LatticeHash, StateKey, StateValue};
+use block_chain_common::transaction::{Payload, RecordKey, RecordValue, Role, Transaction};
+use borsh::to_vec;
 use std::path::Path;
 
 /// A member that has cosigned, and one that has not.
@@ -301,7 +302,7 @@ fn what_does_not_follow_from_the_cosigned_checkpoint_is_refused() {
             }),
         ),
         (
-            "its state has the digest",
+            "and only a greater one may",
             Box::new(|p| {
                 let at = place(p, is_state);
                 let ChainPart::State(entries) = &mut p[at] else {
@@ -309,6 +310,23 @@ fn what_does_not_follow_from_the_cosigned_checkpoint_is_refused() {
                 };
                 let twice = entries[0].clone();
                 entries.push(twice);
+            }),
+        ),
+        (
+            "and only a greater one may",
+            Box::new(|p| {
+                let at = place(p, is_state);
+                let ChainPart::State(entries) = &mut p[at] else {
+                    return;
+                };
+                entries.swap(0, 1);
+            }),
+        ),
+        (
+            "its checkpoint is missing where its state begins",
+            Box::new(|p| {
+                let (state, last) = (place(p, is_state), place(p, is_final));
+                p.swap(state, last);
             }),
         ),
         (
@@ -334,4 +352,108 @@ fn what_does_not_follow_from_the_cosigned_checkpoint_is_refused() {
         refused.to_string().contains("no majority of the members"),
         "{refused}"
     );
+}
+
+/// All entries, and the parts before them.
+fn split(parts: Vec<ChainPart>) -> (Vec<ChainPart>, Vec<(StateKey, StateValue)>) {
+    let (mut others, mut entries) = (Vec::new(), Vec::new());
+    for part in parts {
+        match part {
+            ChainPart::State(more) => entries.extend(more),
+            other => others.push(other),
+        }
+    }
+    (others, entries)
+}
+
+#[test]
+fn entries_come_in_the_order_of_their_encoded_keys_whatever_later_blocks_have_removed() {
+    let mut chain = chain();
+    let address = SecretKey::from_seed(&[5; 32]).public_key().address();
+    let role = Role::Write;
+    // Longer keys come later, whatever their letters: an encoded one begins with its length.
+    let block = vec![
+        chain.sign(Payload::Grant { address, role }),
+        chain.put("zz", "b"),
+        chain.put("aaa", "c"),
+    ];
+    chain.mine(block);
+    finalise(&chain);
+    let folder = tempfile::tempdir().unwrap();
+    let replayed = replayed(&folder.path().join("replayed"), &chain);
+    let block = vec![
+        chain.sign(Payload::Revoke { address, role }),
+        chain.put("b", "new"),
+    ];
+    chain.append(block);
+    let keys = keys(&chain, &members()[..1]);
+    let right = (&chain.spec, &keys);
+    let (_, entries) = split(parts(&chain.store));
+    assert!(
+        entries
+            .iter()
+            .any(|(key, _)| *key == StateKey::Grant(address, role))
+    );
+    let names: Vec<_> = entries.iter().map(|(key, _)| to_vec(key).unwrap()).collect();
+    assert!(names.is_sorted_by(|one, other| one < other));
+
+    // It is one order over all parts, however they are cut.
+    let pieces = |entries: Vec<(StateKey, StateValue)>| {
+        let (before, _) = split(parts(&chain.store));
+        let state = entries.into_iter().map(|entry| ChainPart::State(vec![entry]));
+        before.into_iter().chain(state).collect::<Vec<_>>()
+    };
+    let first = seeded(&folder.path().join("first"), pieces(entries.clone()), right).unwrap();
+    assert_eq!(differences(&first, &replayed), Vec::<String>::new());
+    let mut twice = entries;
+    twice.insert(1, twice[0].clone());
+    let refused = seeded(&folder.path().join("second"), pieces(twice), right).err();
+    let refused = refused.map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("and only a greater one may"), "{refused}");
+}
+
+/// The lanes of the hash are numbers of 16 bits.
+const COPIES: usize = 1 << 16;
+
+#[test]
+fn copies_of_an_entry_that_the_digest_does_not_see_are_refused() {
+    let chain = chain();
+    let keys = keys(&chain, &members()[..1]);
+    let (_, entries) = split(parts(&chain.store));
+    let is_account = |(key, _): &&(StateKey, StateValue)| matches!(key, StateKey::Account(_));
+    let (key, value) = entries.iter().find(is_account).unwrap().clone();
+    let mut richer = value;
+    let StateValue::Account(account) = &mut richer else {
+        panic!("an account");
+    };
+    account.balance = Amount::new(u64::MAX);
+    // All that is true, and then so many copies of what is not that their sum is nothing.
+    let mut all = entries.clone();
+    all.extend(std::iter::repeat_n((key.clone(), richer.clone()), COPIES));
+    let digest = |entries: &[(StateKey, StateValue)]| {
+        let mut hash = LatticeHash::default();
+        for (key, value) in entries {
+            hash.add_entry(key, value);
+        }
+        hash.digest()
+    };
+    assert_eq!(digest(&all), digest(&entries));
+    let forged = || vec![(key.clone(), richer.clone()); COPIES];
+    let ways: [Vec<ChainPart>; 3] = [
+        vec![ChainPart::State(entries.clone()), ChainPart::State(forged())],
+        vec![ChainPart::State(forged()), ChainPart::State(entries.clone())],
+        forged()
+            .into_iter()
+            .map(|entry| ChainPart::State(vec![entry]))
+            .chain([ChainPart::State(entries.clone())])
+            .collect(),
+    ];
+    for way in ways {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, _) = split(parts(&chain.store));
+        let forged = before.into_iter().chain(way).collect();
+        let refused = seeded(folder.path(), forged, (&chain.spec, &keys)).err();
+        let refused = refused.map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("and only a greater one may"), "{refused}");
+    }
 }
