@@ -100,6 +100,9 @@ pub enum ServiceError {
     /// Only who is part of the network may read this.
     #[error("this is for the network's workers and its operator")]
     Stranger,
+    /// It comes through a proxy to a server that asks nobody for a token, since it is for its own machine.
+    #[error("this server is for its own machine alone, and this comes through a proxy")]
+    HereOnly,
     /// A page of another site asks.
     #[error("the request is made by a page of another site than this server's")]
     WrongOrigin,
@@ -268,7 +271,7 @@ impl ServiceError {
             Self::JoinToken(_) => "join_token",
             Self::WorkerToken(_) => "worker_token",
             Self::Operator(_) => "operator",
-            Self::Stranger => "stranger",
+            Self::Stranger | Self::HereOnly => "stranger",
             Self::WrongOrigin => "wrong_origin",
             Self::WrongHost => "wrong_host",
             Self::Clear => "clear",
@@ -310,6 +313,9 @@ impl ServiceError {
             Self::NoWorker { .. } => Some("the coordinator's page lists the workers with their ids"),
             Self::Operator(_) | Self::Stranger => Some(
                 "the operator's word is in api.cookie in the server's data directory; sign in with it at /login",
+            ),
+            Self::HereOnly => Some(
+                "start it with --join-token TOKEN, or with --open where everybody who reaches the proxy may read and register",
             ),
             Self::WrongHost => Some(
                 "ask by the address that it listens on, or as localhost with its port; to be reached by a name, it takes --bind beyond loopback",

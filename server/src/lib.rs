@@ -274,6 +274,7 @@ fn access(
         file,
         address,
         any_name: settings.tls_cert.is_some(),
+        is_here_only: address.ip().is_loopback() && settings.join_token.is_none() && !settings.open,
         is_secure,
         certificate,
     })

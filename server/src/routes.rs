@@ -56,6 +56,8 @@ pub struct Access {
     pub address: SocketAddr,
     /// Whether it may be asked by any name: its certificate says which are good.
     pub any_name: bool,
+    /// Whether it is for its own machine alone: on loopback, without a join token and without `--open`.
+    pub is_here_only: bool,
     /// Whether it serves TLS.
     pub is_secure: bool,
     /// With this certificate.

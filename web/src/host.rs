@@ -61,21 +61,25 @@ fn is_by_name(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether a proxy has passed a request on, by its own word.
+#[must_use]
+pub fn is_passed_on(headers: &HeaderMap) -> bool {
+    PASSED_ON.iter().any(|name| headers.contains_key(name))
+}
+
 /// The address of who asks from another machine, or through a proxy on this one. This machine is trusted: it reads what
 /// others do not, and overloads nobody but itself.
 #[must_use]
 pub fn stranger(peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<IpAddr> {
     let address = peer?.ip();
-    let is_passed_on = PASSED_ON.iter().any(|name| headers.contains_key(name));
-    let is_here = address.to_canonical().is_loopback() && !is_passed_on && !is_by_name(headers);
+    let is_here = address.to_canonical().is_loopback() && !is_passed_on(headers) && !is_by_name(headers);
     (!is_here).then_some(address)
 }
 
 /// Whether nobody on the way can read what is asked: it comes from this machine, or under TLS that nobody on the way ends.
 #[must_use]
 pub fn is_private(peer: Option<SocketAddr>, headers: &HeaderMap, is_secure: bool) -> bool {
-    let is_passed_on = PASSED_ON.iter().any(|name| headers.contains_key(name));
-    !is_passed_on && (is_secure || (peer.is_some() && stranger(peer, headers).is_none()))
+    !is_passed_on(headers) && (is_secure || (peer.is_some() && stranger(peer, headers).is_none()))
 }
 
 #[cfg(test)]

@@ -32,8 +32,9 @@ pub struct JoinFlags {
 impl std::fmt::Debug for JoinFlags {
     /// Without the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut shown = f.debug_struct("JoinFlags");
-        shown.field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("JoinFlags")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,7 @@ use actix_web::middleware::Next;
 use actix_web::web::{self, Data};
 use block_chain_web::assets;
 use block_chain_web::connections::close_where_too_many;
-use block_chain_web::host::{is_for, stranger};
+use block_chain_web::host::{is_for, is_passed_on, stranger};
 use block_chain_web::page::for_people;
 use block_chain_web::session::{bearer, is_same_origin, reads};
 use block_chain_web::slow;
@@ -38,6 +38,8 @@ const OPEN: [&str; 8] = [
     "/v1/workers",
 ];
 
+/// What a worker asks for to register.
+const REGISTER: [&str; 2] = ["/v1/challenges", "/v1/workers"];
 /// Where a secret is in the body: the operator's word, a join token.
 const JUDGE: [&str; 2] = ["/v1/session", "/v1/workers"];
 
@@ -143,8 +145,14 @@ async fn refusal(request: &ServiceRequest, state: &Data<State>, is_stranger: boo
     let path = request.path();
     let is_open = OPEN.contains(&path) || path.starts_with(assets::PREFIX) || path.starts_with("/docs/");
     let is_operator = request.extensions().get::<Operator>().is_some();
-    if !state.service.asks_for_token() || !is_stranger || is_open || is_operator {
+    // Nobody is asked for a token where only this machine was to reach it; a proxy has everybody reach it.
+    let is_here_only = access.is_here_only && is_passed_on(request.headers());
+    let is_open = is_open && !(is_here_only && REGISTER.contains(&path));
+    if !(state.service.asks_for_token() || is_here_only) || !is_stranger || is_open || is_operator {
         return None;
     }
-    is_worker(request, state).await.err()
+    match is_worker(request, state).await {
+        Err(ServiceError::Stranger) if is_here_only => Some(ServiceError::HereOnly),
+        known => known.err(),
+    }
 }

@@ -30,6 +30,7 @@ fn state(dir: &Path, join: Join, access: impl FnOnce(&mut Access)) -> (Data<Stat
         file: dir.join("api.cookie"),
         address: "0.0.0.0:18000".parse().unwrap(),
         any_name: false,
+        is_here_only: false,
         is_secure: false,
         certificate: None,
     };
@@ -117,6 +118,37 @@ async fn a_name_or_a_proxy_on_this_machine_makes_a_stranger() {
         let answer = call_service(&app, proven.to_request()).await;
         assert_eq!(answer.status(), 200, "{sent:?} with a worker's token");
     }
+}
+
+#[actix_web::test]
+async fn a_server_for_its_own_machine_lets_no_proxy_open_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, worker) = state(dir.path(), Join::Open, |access| {
+        access.address = "127.0.0.1:18000".parse().unwrap();
+        access.is_here_only = true;
+    });
+    let app = init_service(app(state)).await;
+    let host = ("host", "127.0.0.1:18000");
+    let (operator, worker) = ("Bearer the word".to_owned(), format!("Bearer {worker}"));
+    for (method, path) in [
+        (Method::GET, "/v1/chains"),
+        (Method::POST, "/register"),
+        (Method::POST, "/v1/challenges"),
+    ] {
+        let ask = async |more: &[(&str, &str)]| {
+            let request = ask(method.clone(), path, HERE, &[&[host], more].concat());
+            let answer = call_service(&app, request.to_request()).await;
+            answer.status().as_u16()
+        };
+        assert_eq!(ask(&[]).await, 200, "{path} here");
+        assert_eq!(ask(&[("via", "1.1 proxy")]).await, 401, "{path} through a proxy");
+        for known in [&operator, &worker] {
+            let known = [("via", "1.1 proxy"), ("authorization", known.as_str())];
+            assert_eq!(ask(&known).await, 200, "{path} by who is known");
+        }
+    }
+    let health = ask(Method::GET, "/healthz", HERE, &[host, ("via", "1.1 proxy")]);
+    assert_eq!(call_service(&app, health.to_request()).await.status(), 200);
 }
 
 #[actix_web::test]

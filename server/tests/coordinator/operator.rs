@@ -325,6 +325,7 @@ async fn strangers_read_nothing_where_a_token_is_asked_for() {
         file: dir.path().join("api.cookie"),
         address: "0.0.0.0:18000".parse().unwrap(),
         any_name: false,
+        is_here_only: false,
         is_secure: true,
         certificate: None,
     };
