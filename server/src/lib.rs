@@ -18,6 +18,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::{HttpServer, web};
 use block_chain_backup::{Cause, Plan, Schedule};
 use block_chain_web::connections::{Connections, UNREAD, end_unread};
+use block_chain_web::host::Way;
 use block_chain_web::session::Sessions;
 use block_chain_web::slow;
 use block_chain_web::tls::{Certificate, Source, TlsError};
@@ -275,7 +276,7 @@ fn access(
         address,
         any_name: settings.tls_cert.is_some(),
         is_here_only: address.ip().is_loopback() && settings.join_token.is_none() && !settings.open,
-        is_secure,
+        way: Way::of(settings.private_way, is_secure),
         certificate,
     })
 }

@@ -22,6 +22,7 @@ use actix_web::web::{self, Json};
 use actix_web::{App, HttpRequest, get};
 use block_chain_common::coordinator_api::API_VERSION;
 use block_chain_common::quantity::Timestamp;
+use block_chain_web::host::Way;
 use block_chain_web::limit::{Limiter, Limits};
 use block_chain_web::session::Sessions;
 use block_chain_web::tls::Certificate;
@@ -58,8 +59,8 @@ pub struct Access {
     pub any_name: bool,
     /// Whether it is for its own machine alone: on loopback, without a join token and without `--open`.
     pub is_here_only: bool,
-    /// Whether it serves TLS.
-    pub is_secure: bool,
+    /// What is known of the way that requests take to it.
+    pub way: Way,
     /// With this certificate.
     pub certificate: Option<Arc<Certificate>>,
 }

@@ -58,6 +58,11 @@ pub struct Settings {
     #[arg(long, conflicts_with = "tls_cert")]
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub tls_self_signed: bool,
+    /// Nobody reads what crosses the way here, as from a container's host or through a proxy that ends TLS: the operator may
+    /// sign in without TLS here
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub private_way: bool,
     /// Chain main, at the first start: how blocks are proven [default: work]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]

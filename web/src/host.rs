@@ -76,10 +76,35 @@ pub fn stranger(peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<IpAddr>
     (!is_here).then_some(address)
 }
 
-/// Whether nobody on the way can read what is asked: it comes from this machine, or under TLS that nobody on the way ends.
+/// What a program knows of the way that requests take to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing.
+    Open,
+    /// It serves TLS.
+    Tls,
+    /// Whoever runs it has said that nobody reads what crosses it: from a container's host, or through a proxy that ends TLS.
+    Private,
+}
+
+impl Way {
+    /// As it is told.
+    #[must_use]
+    pub const fn of(is_private: bool, is_secure: bool) -> Self {
+        match (is_private, is_secure) {
+            (true, _) => Self::Private,
+            (false, true) => Self::Tls,
+            (false, false) => Self::Open,
+        }
+    }
+}
+
+/// Whether nobody on the way can read what is asked: it comes from this machine, or under TLS that nobody on the way ends, or
+/// the way is said to be private.
 #[must_use]
-pub fn is_private(peer: Option<SocketAddr>, headers: &HeaderMap, is_secure: bool) -> bool {
-    !is_passed_on(headers) && (is_secure || (peer.is_some() && stranger(peer, headers).is_none()))
+pub fn is_private(peer: Option<SocketAddr>, headers: &HeaderMap, way: Way) -> bool {
+    let is_here = || peer.is_some() && stranger(peer, headers).is_none();
+    way == Way::Private || (!is_passed_on(headers) && (way == Way::Tls || is_here()))
 }
 
 #[cfg(test)]
@@ -195,19 +220,25 @@ mod tests {
                 "{peer:?} {sent:?}"
             );
             assert_eq!(
-                is_private(peer, &sent_headers, false),
+                is_private(peer, &sent_headers, Way::Open),
                 in_the_clear,
                 "{peer:?} {sent:?}"
             );
             assert_eq!(
-                is_private(peer, &sent_headers, true),
+                is_private(peer, &sent_headers, Way::Tls),
                 under_tls,
                 "{peer:?} {sent:?}"
             );
         }
         assert!(
-            !is_private(None, &HeaderMap::new(), false),
+            !is_private(None, &HeaderMap::new(), Way::Open),
             "nobody knows from where"
         );
+        let from_a_proxy = headers(&[("x-forwarded-for", "10.0.0.7")]);
+        assert!(is_private(
+            Some("10.0.0.9:1".parse().unwrap()),
+            &from_a_proxy,
+            Way::of(true, false)
+        ));
     }
 }

@@ -30,7 +30,7 @@ use crate::wallet::Wallets;
 use actix_web::dev::{Payload, ServerHandle};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpServer, web};
 use block_chain_web::connections::{Connections, UNREAD, end_unread};
-use block_chain_web::host::is_private;
+use block_chain_web::host::{Way, is_private};
 use block_chain_web::limit::{Limiter, Limits};
 use block_chain_web::session::Sessions;
 use block_chain_web::slow;
@@ -83,6 +83,8 @@ pub struct ApiSettings {
     pub open: bool,
     /// Whether the routes of the earlier systems are served.
     pub legacy: bool,
+    /// Whether nobody reads what crosses the way to it.
+    pub private_way: bool,
 }
 
 impl From<SocketAddr> for ApiSettings {
@@ -92,6 +94,7 @@ impl From<SocketAddr> for ApiSettings {
             tls: None,
             open: false,
             legacy: false,
+            private_way: false,
         }
     }
 }
@@ -117,6 +120,7 @@ impl ApiSettings {
             tls,
             open: listen.api_open,
             legacy: listen.legacy_routes,
+            private_way: listen.api_private_way,
         }
     }
 }
@@ -141,8 +145,8 @@ pub(crate) struct Interface {
     has_legacy: bool,
     /// Whether it may be asked by any name: its certificate says which are good.
     any_name: bool,
-    /// Whether it serves TLS.
-    is_secure: bool,
+    /// What is known of the way that requests take to it.
+    way: Way,
     /// With this certificate.
     certificate: Option<Arc<Certificate>>,
     address: SocketAddr,
@@ -211,7 +215,7 @@ impl FromRequest for ApiState {
         ready(match interface.chains.get(name) {
             Some(chain) => Ok(Self {
                 here: format!("{base}{}", asked.trim_start_matches('/')),
-                is_private: is_private(request.peer_addr(), request.headers(), interface.is_secure),
+                is_private: is_private(request.peer_addr(), request.headers(), interface.way),
                 is_trusted: request.extensions().get::<Trusted>().is_some(),
                 may_read: request.extensions().get::<Reader>().is_some(),
                 node: chain.node.clone(),
@@ -296,6 +300,7 @@ impl ApiServer {
             tls,
             open,
             legacy,
+            private_way,
         } = settings.into();
         let any_name = matches!(tls, Some(Source::Files { .. }));
         let certificate = tls.map(Certificate::open).transpose()?.map(Arc::new);
@@ -327,7 +332,7 @@ impl ApiServer {
             is_open: open,
             has_legacy: legacy,
             any_name,
-            is_secure: certificate.is_some(),
+            way: Way::of(private_way, certificate.is_some()),
             certificate: certificate.clone(),
             cookie_file,
             wallets: Wallets::of(data_dir),

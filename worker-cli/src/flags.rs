@@ -94,6 +94,11 @@ pub struct NodeFlags {
     )]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub api_tls_self_signed: bool,
+    /// Nobody reads what crosses the way to the page, as from a container's host or through a proxy that ends TLS: one may
+    /// sign in and send passphrases without TLS here
+    #[arg(long, env = "BLOCK_CHAIN_API_PRIVATE_WAY")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub api_private_way: bool,
     /// Let everybody read who reaches the page and interface; else only this machine, and who shows the word in api.cookie
     #[arg(long, env = "BLOCK_CHAIN_API_OPEN")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -147,6 +152,7 @@ impl NodeFlags {
             api_tls_key: self.api_tls_key.clone().or_else(|| other.api_tls_key.clone()),
             api_tls_self_signed: self.api_tls_self_signed
                 || (other.api_tls_self_signed && self.api_tls_cert.is_none()),
+            api_private_way: self.api_private_way || other.api_private_way,
             api_open: self.api_open || other.api_open,
             legacy_routes: self.legacy_routes || other.legacy_routes,
             backup_every: self.backup_every.clone().or_else(|| other.backup_every.clone()),

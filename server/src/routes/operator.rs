@@ -118,7 +118,7 @@ async fn sign_in(
     request: HttpRequest,
     Json(Strict(body)): JsonObject<SignIn>,
 ) -> Result<HttpResponse, ServiceError> {
-    if !is_private(request.peer_addr(), request.headers(), state.access.is_secure) {
+    if !is_private(request.peer_addr(), request.headers(), state.access.way) {
         return Err(ServiceError::Clear);
     }
     if !state.access.sessions.is_word(body.word.trim()) {

@@ -147,7 +147,7 @@ mod tests {
     use clap::Parser as _;
 
     /// A value that each flag takes.
-    const EXAMPLES: [(&str, &str); 23] = [
+    const EXAMPLES: [(&str, &str); 24] = [
         ("bind", "127.0.0.1:1"),
         ("data_dir", "12345678"),
         ("database_url", "postgresql://me@host/db"),
@@ -156,6 +156,7 @@ mod tests {
         ("tls_cert", "1"),
         ("tls_key", "2"),
         ("tls_self_signed", "true"),
+        ("private_way", "true"),
         ("proof", "authority"),
         ("difficulty", "7"),
         ("block_interval_ms", "100"),

@@ -31,7 +31,7 @@ fn state(dir: &Path, join: Join, access: impl FnOnce(&mut Access)) -> (Data<Stat
         address: "0.0.0.0:18000".parse().unwrap(),
         any_name: false,
         is_here_only: false,
-        is_secure: false,
+        way: block_chain_web::host::Way::Open,
         certificate: None,
     };
     access(&mut of);
@@ -155,7 +155,9 @@ async fn a_server_for_its_own_machine_lets_no_proxy_open_it() {
 async fn the_operator_s_word_crosses_no_network_in_the_clear() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (clear, _) = state(dir.path(), Join::Open, |_| ());
-    let (secure, _) = state(other.path(), Join::Open, |access| access.is_secure = true);
+    let (secure, _) = state(other.path(), Join::Open, |access| {
+        access.way = block_chain_web::host::Way::Tls
+    });
     let (clear, secure) = (init_service(app(clear)).await, init_service(app(secure)).await);
     let proxied = ("x-forwarded-for", "10.0.0.7");
     let host = ("host", "10.0.0.1:18000");

@@ -326,7 +326,7 @@ async fn strangers_read_nothing_where_a_token_is_asked_for() {
         address: "0.0.0.0:18000".parse().unwrap(),
         any_name: false,
         is_here_only: false,
-        is_secure: true,
+        way: block_chain_web::host::Way::Tls,
         certificate: None,
     };
     let state = actix_web::web::Data::new(State::new(service, stopping, access).unwrap());

@@ -37,7 +37,7 @@ impl SettingsError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::File { .. } => {
-                "it may say: server, chain, api, p2p_port, p2p_bind, api_tls_cert, api_tls_key, api_tls_self_signed, api_open, legacy_routes, backup_every, backup_to, backup_keep, log_format, log, otlp"
+                "it may say: server, chain, api, p2p_port, p2p_bind, api_tls_cert, api_tls_key, api_tls_self_signed, api_private_way, api_open, legacy_routes, backup_every, backup_to, backup_keep, log_format, log, otlp"
             }
             Self::Server(_) | Self::ServerParts => "--server http://HOST:18000",
         }
@@ -65,6 +65,9 @@ struct File {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[serde(default)]
     api_tls_self_signed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
+    api_private_way: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[serde(default)]
     api_open: bool,
@@ -135,6 +138,7 @@ impl Global {
             api_tls_cert: merged.api_tls_cert,
             api_tls_key: merged.api_tls_key,
             api_tls_self_signed: merged.api_tls_self_signed,
+            api_private_way: merged.api_private_way,
             api_open: merged.api_open,
             legacy_routes: merged.legacy_routes,
             backup_every: merged.backup_every,

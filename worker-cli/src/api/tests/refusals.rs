@@ -199,7 +199,7 @@ async fn beyond_this_machine_only_who_shows_the_cookie_reads() {
             is_open,
             has_legacy: false,
             any_name: false,
-            is_secure: false,
+            way: block_chain_web::host::Way::Open,
             certificate: None,
             address: "0.0.0.0:4000".parse().unwrap(),
             stopping: tokio::sync::watch::channel(false).1,
