@@ -234,11 +234,20 @@ mod tests {
             !is_private(None, &HeaderMap::new(), Way::Open),
             "nobody knows from where"
         );
-        let from_a_proxy = headers(&[("x-forwarded-for", "10.0.0.7")]);
-        assert!(is_private(
+    }
+
+    #[test]
+    fn a_way_that_is_said_to_be_private_is() {
+        let (peer, sent) = (
             Some("10.0.0.9:1".parse().unwrap()),
-            &from_a_proxy,
-            Way::of(true, false)
-        ));
+            headers(&[("x-forwarded-for", "10.0.0.7")]),
+        );
+        assert!(is_private(peer, &sent, Way::of(true, false)));
+        assert!(
+            !is_private(peer, &sent, Way::of(false, true)),
+            "the proxy may have ended TLS"
+        );
+        assert!(is_private(peer, &HeaderMap::new(), Way::of(false, true)));
+        assert!(!is_private(peer, &HeaderMap::new(), Way::of(false, false)));
     }
 }
