@@ -8,12 +8,12 @@ use block_chain_common::codec::{decode, encode};
 use block_chain_common::coordinator_api::{ChainInfo, ChainSummary, Event};
 use block_chain_common::hash::ChainId;
 use block_chain_common::keys::SecretKey;
-use block_chain_common::limits::{MAX_CHAINS, check_name};
+use block_chain_common::limits::{MAX_CHAINS, MAX_NODE_CHAINS, check_name};
 use block_chain_common::quantity::{Term, Timestamp};
 
-/// Chains that a worker may make: far more than a team has, and few enough that one worker whose token was stolen does not
-/// take all of [`MAX_CHAINS`] from the others.
-const MAX_MADE: u64 = 64;
+/// Chains that one worker may make: as many as its node may have, and a quarter of what a coordinator takes. Each may bring a
+/// spec of a megabyte, and none goes away.
+const MAX_MADE: u64 = MAX_NODE_CHAINS as u64;
 
 impl Service {
     /// The names of all chains.

@@ -67,20 +67,20 @@ fn a_worker_makes_so_many_chains_and_the_operator_more(open: Open<'_>) {
     let make = |worker: usize, n: usize| {
         service.create_chain(&workers[worker].who, &hex(&spec(&format!("chain-{n}"))))
     };
-    for n in 0..64 {
+    for n in 0..256 {
         make(0, n).unwrap();
     }
-    let refused = make(0, 64).unwrap_err();
+    let refused = make(0, 256).unwrap_err();
     assert_eq!(refused.code(), "too_many_chains");
     let said = refused.to_string();
     assert!(
-        said.contains("made 64 chains") && said.contains("at most 64"),
+        said.contains("made 256 chains") && said.contains("at most 256"),
         "{said}"
     );
     // One that is there is no other, whoever asks again.
     assert_eq!(make(0, 3).unwrap().name, "chain-3");
-    assert_eq!(make(1, 64).unwrap().name, "chain-64");
-    assert_eq!(service.make_chain(spec("chain-65")).unwrap().name, "chain-65");
+    assert_eq!(make(1, 256).unwrap().name, "chain-256");
+    assert_eq!(service.make_chain(spec("chain-300")).unwrap().name, "chain-300");
     service.ready().unwrap();
     service.tick(at(0)).unwrap();
 }

@@ -421,6 +421,9 @@ fn a_silent_worker_is_seen_waited_for_taken_out_and_banned() {
             .await;
         browser.shows("#network", "ben").await;
         json(b, &["register", "--server", &url]);
+        wait(b, &["status"], |status| status["height"] == 2);
+        browser.shows("#network", "joining: it does not count yet").await;
+        json(a, &["mine_block"]);
         browser.shows("#network", "2 of the 2 workers that count").await;
         browser.end().await;
     });
