@@ -8,11 +8,6 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A coordinator whose chain has a block only when one is asked for.
-fn on_demand(dir: &Path) -> Coordinator {
-    Coordinator::with(dir, &["--difficulty", "4", "--block-interval-ms", "0"])
-}
-
 fn add(dir: &Path, key: &str) -> String {
     let added = json(dir, &["add_transaction", "--key", key, "--value", "v"]);
     ids(&added).remove(0)
@@ -30,7 +25,7 @@ fn backups(dir: &Path, folder: &Path) -> Value {
 #[test]
 fn a_worker_moves_to_another_machine_with_its_backup() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = on_demand(server.path());
+    let coordinator = Coordinator::on_demand(server.path());
     let (old, new, folder) = (
         home.path().join("old"),
         home.path().join("new"),
@@ -86,7 +81,7 @@ fn a_worker_moves_to_another_machine_with_its_backup() {
 #[test]
 fn damaged_backups_are_named_and_restore_nothing() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = on_demand(server.path());
+    let coordinator = Coordinator::on_demand(server.path());
     let (dir, none, folder) = (
         home.path().join("w"),
         home.path().join("none"),
@@ -167,7 +162,7 @@ fn without_its_end(good: &Path, folder: &Path) -> PathBuf {
 #[test]
 fn a_backup_that_is_not_sound_does_not_stop_the_node() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = on_demand(server.path());
+    let coordinator = Coordinator::on_demand(server.path());
     let (dir, folder) = (home.path().join("w"), home.path().join("kept"));
     let registered = Registered(&dir);
     json(&dir, &["register", "--server", &coordinator.url]);
@@ -207,7 +202,7 @@ fn a_backup_that_is_not_sound_does_not_stop_the_node() {
 #[test]
 fn a_chain_that_cannot_be_opened_is_named_and_no_older_backup_gives_way() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = on_demand(server.path());
+    let coordinator = Coordinator::on_demand(server.path());
     let (dir, folder) = (home.path().join("w"), home.path().join("kept"));
     let registered = Registered(&dir);
     json(&dir, &["register", "--server", &coordinator.url]);
@@ -245,7 +240,7 @@ fn a_chain_that_cannot_be_opened_is_named_and_no_older_backup_gives_way() {
 #[test]
 fn a_node_makes_backups_by_itself_where_something_has_changed() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = on_demand(server.path());
+    let coordinator = Coordinator::on_demand(server.path());
     let dir = home.path().join("w");
     let registered = Registered(&dir);
     let words = [
@@ -272,7 +267,7 @@ fn a_node_makes_backups_by_itself_where_something_has_changed() {
 #[test]
 fn a_new_worker_begins_with_a_snapshot() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = on_demand(server.path());
+    let coordinator = Coordinator::on_demand(server.path());
     let (old, new, folder) = (
         home.path().join("old"),
         home.path().join("new"),

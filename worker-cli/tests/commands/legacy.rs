@@ -61,7 +61,7 @@ fn refused((status, body): (u16, Value), part: &str) {
 #[test]
 fn the_scripts_of_the_earlier_systems_work_against_one_node() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let dir = home.path();
     let _registered = Registered(dir);
     json(

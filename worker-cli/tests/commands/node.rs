@@ -22,6 +22,11 @@ impl Coordinator {
         Self::with(dir, &["--difficulty", &difficulty.to_string()])
     }
 
+    /// With a chain that has a block only when one is asked for, found at once.
+    pub(super) fn on_demand(dir: &Path) -> Self {
+        Self::with(dir, &["--difficulty", "4", "--block-interval-ms", "0"])
+    }
+
     pub(super) fn with(dir: &Path, more: &[&str]) -> Self {
         let words = [
             "block-chain-server",

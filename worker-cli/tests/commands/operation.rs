@@ -43,7 +43,7 @@ fn complaint(dir: &Path, check: &str) -> (String, String, String) {
 #[test]
 fn doctor_names_what_is_wrong_and_what_mends_it() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let dir = home.path().join("w");
     let (verdict, says, mend) = complaint(&dir, "registration");
     assert_eq!(

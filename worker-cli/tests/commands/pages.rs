@@ -44,7 +44,7 @@ pub(super) fn put(dir: &Path, key: &str, value: &str) -> String {
 #[test]
 fn the_explorer_leads_from_a_search_to_a_verified_receipt() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let dir = home.path();
     let _registered = Registered(dir);
     json(dir, &["register", "--name", "ana", "--server", &coordinator.url]);
@@ -130,7 +130,7 @@ fn the_explorer_leads_from_a_search_to_a_verified_receipt() {
 #[test]
 fn a_wallet_is_made_and_used_in_the_browser() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let dir = home.path();
     let _registered = Registered(dir);
     json(dir, &["register", "--name", "ana", "--server", &coordinator.url]);
@@ -239,7 +239,7 @@ fn every_page_fits_a_telephone_light_and_dark() {
         tempfile::tempdir().unwrap(),
         tempfile::tempdir().unwrap(),
     );
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let (dir, ben) = (home.path(), other.path());
     let _registered = (Registered(dir), Registered(ben));
     json(dir, &["register", "--name", "ana", "--server", &coordinator.url]);

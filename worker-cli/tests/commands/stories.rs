@@ -34,7 +34,7 @@ fn blocks_that_compete_are_drawn_and_each_has_a_page() {
         tempfile::tempdir().unwrap(),
         tempfile::tempdir().unwrap(),
     );
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let (a, b) = (one.path(), other.path());
     let _registered = (Registered(a), Registered(b));
     json(a, &["register", "--name", "ana", "--server", &coordinator.url]);
@@ -154,7 +154,7 @@ fn a_search_that_takes_long_says_how_far_it_is_and_ends_with_its_page() {
 #[test]
 fn who_is_not_signed_in_any_more_is_led_back_to_where_he_was() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let dir = home.path();
     let _registered = Registered(dir);
     json(dir, &["register", "--name", "ana", "--server", &coordinator.url]);
@@ -198,7 +198,7 @@ fn who_is_not_signed_in_any_more_is_led_back_to_where_he_was() {
 #[test]
 fn the_wallet_is_used_by_keyboard_alone_and_keeps_what_a_person_is_at() {
     let (server, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let dir = home.path();
     let _registered = Registered(dir);
     json(dir, &["register", "--name", "ana", "--server", &coordinator.url]);
@@ -261,7 +261,7 @@ fn amounts_are_typed_as_they_are_shown_and_a_wallet_is_loaded_from_a_file() {
         tempfile::tempdir().unwrap(),
         tempfile::tempdir().unwrap(),
     );
-    let coordinator = Coordinator::with(server.path(), &["--difficulty", "4", "--block-interval-ms", "0"]);
+    let coordinator = Coordinator::on_demand(server.path());
     let dir = home.path();
     let _registered = Registered(dir);
     json(dir, &["register", "--name", "ana", "--server", &coordinator.url]);
