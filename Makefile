@@ -40,6 +40,7 @@ lint: ## format, clippy with warnings denied, licences and sources
 
 bench: build ## the figures of docs/BENCHMARKS.md
 	$(CARGO) bench --locked --workspace
+	scripts/bench-backups
 
 install: build packages ## both programs, their manual and completions into PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
