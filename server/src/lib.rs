@@ -187,13 +187,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let address = listener.local_addr().map_err(refused)?;
     end_unread(&listener, UNREAD).map_err(refused)?;
     let access = access(&settings, &dir, address, certificate.clone())?;
+    let way = access.way;
     let state = web::Data::new(State::new(Arc::clone(&service), stopping.clone(), access)?);
     let server = HttpServer::new(move || routes::app(state.clone()));
     let server = server.workers(2).shutdown_timeout(1).disable_signals();
     let server = server
         .client_request_timeout(slow::HEAD)
         .max_connections(slow::CONNECTIONS)
-        .on_connect(Arc::new(Connections::default()).counter());
+        .on_connect(Arc::new(Connections::of(way)).counter());
     let fingerprint = certificate.as_ref().map(|certificate| certificate.fingerprint());
     let (scheme, server) = match certificate {
         Some(certificate) => {

@@ -68,7 +68,7 @@ if (events) {
     } catch { /* The stream opens again by itself, and then the page is asked for again. */ }
     busy = false;
     clearTimeout(timer);
-    timer = setTimeout(refresh, again ? 400 : EVERY_MS);
+    if (source) timer = setTimeout(refresh, again ? 400 : EVERY_MS);
     again = false;
   };
   soon = () => { clearTimeout(timer); timer = setTimeout(refresh, 400); };
@@ -86,7 +86,7 @@ if (events) {
   addEventListener('pagehide', stop);
   addEventListener('pageshow', event => { if (event.persisted) listen(false); });
   document.addEventListener('visibilitychange', () => document.hidden ? stop() : listen(false));
-  listen(true);
+  if (!document.hidden) listen(true);
 }
 
 // Signing in leads back to where one was.

@@ -4,6 +4,7 @@
 //! written, nothing else waits for its reader. Under TLS a connection is counted once the handshake is done, which has a
 //! time of its own. This machine's connections are not counted: whoever is here can stop the program anyway.
 
+use crate::host::Way;
 use crate::limit::counted;
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
@@ -18,9 +19,9 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Connections of one address: a browser has six, a worker has one a coordinator and a few for its events; a network behind
-/// one address (NAT) still has room for ten machines.
-pub const PER_ADDRESS: usize = 64;
+/// Connections of one address: a browser has six, a worker two; behind one address (NAT) there is room for half of the workers
+/// that a chain may have.
+pub const PER_ADDRESS: usize = 256;
 /// How long what was sent may stay unread: a client that takes nothing for so long is gone, or means harm.
 pub const UNREAD: Duration = Duration::from_secs(30);
 
@@ -59,6 +60,18 @@ impl Drop for Open {
 }
 
 impl Connections {
+    /// None yet. Those that come by a private way are not counted: a proxy's are all of one address.
+    #[must_use]
+    pub fn of(way: Way) -> Self {
+        match way {
+            Way::Private => Self {
+                counts: |_| false,
+                ..Self::default()
+            },
+            Way::Open | Way::Tls => Self::default(),
+        }
+    }
+
     /// One more of an address; `None` where it has as many as it may.
     fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Open> {
         let address = counted(address);

@@ -12,6 +12,13 @@ use std::time::{Duration, Instant};
 /// Addresses that are counted at a time; those that ask least are forgotten for more.
 const MAX_ADDRESSES: usize = 10_000;
 
+/// Whether what is shown could have been guessed: tokens and words that the programs make are 64 random hex digits, of which no
+/// number of guesses finds one. So who shows one that is over, as a worker does whose coordinator was restored, uses up nothing.
+#[must_use]
+pub fn is_guess(shown: &str) -> bool {
+    shown.len() != 64 || !shown.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 /// What one address may ask.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -172,6 +179,14 @@ mod tests {
         burst: 20.0,
         refusals_per_minute: 3.0,
     };
+
+    #[test]
+    fn what_cannot_be_guessed_is_no_guess() {
+        assert!(!is_guess(&"0a".repeat(32)));
+        for guess in ["", "trial", &"0a".repeat(31), &"0x".repeat(32)] {
+            assert!(is_guess(guess), "{guess}");
+        }
+    }
 
     #[test]
     fn who_asks_too_much_waits_and_others_do_not() {

@@ -404,6 +404,13 @@ mod tests {
         let made = params.self_signed(&key).unwrap();
         std::fs::write(dir.join("tls.key"), key.serialize_pem()).unwrap();
         std::fs::write(dir.join("tls.crt"), made.pem()).unwrap();
+        // Written within one tick of the system's clock, two files of one length would seem one.
+        let written = at(u64::try_from(year).unwrap());
+        let file = std::fs::File::options()
+            .write(true)
+            .open(dir.join("tls.crt"))
+            .unwrap();
+        file.set_modified(written).unwrap();
     }
 
     fn at(unix_s: u64) -> SystemTime {

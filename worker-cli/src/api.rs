@@ -244,7 +244,7 @@ fn serve(
     certificate: Option<&Certificate>,
     bind: SocketAddr,
 ) -> Result<ServerHandle, ApiStartError> {
-    let interface = web::Data::new(interface);
+    let (way, interface) = (interface.way, web::Data::new(interface));
     let server = HttpServer::new(move || routes::app(interface.clone()));
     let server = server.workers(WORKERS).shutdown_timeout(1).disable_signals();
     // A client that leaves ends what was done for it: a search for a block must not outlive who asked for it.
@@ -254,7 +254,7 @@ fn serve(
     let server = server
         .client_request_timeout(slow::HEAD)
         .max_connections(slow::CONNECTIONS)
-        .on_connect(Arc::new(Connections::default()).counter());
+        .on_connect(Arc::new(Connections::of(way)).counter());
     let server = match certificate {
         Some(certificate) => server.listen_rustls_0_23(listener, certificate.config()?),
         None => server.listen(listener),

@@ -4,8 +4,9 @@ use crate::tls::{Trust, TrustError};
 use block_chain_backup::checked_interval;
 use block_chain_telemetry::LogFormat;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a worker registers with.
 #[derive(Clone, Default, PartialEq, Eq, clap::Args)]
@@ -17,16 +18,11 @@ pub struct JoinFlags {
     #[arg(long, env = "BLOCK_CHAIN_JOIN_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// The SHA-256 fingerprint of the coordinator's certificate, as --tls-self-signed prints it: that one alone is trusted
-    #[arg(
-        long,
-        value_name = "HEX",
-        env = "BLOCK_CHAIN_FINGERPRINT",
-        conflicts_with = "server_ca"
-    )]
+    #[arg(long, value_name = "HEX", env = "BLOCK_CHAIN_FINGERPRINT")]
     pub fingerprint: Option<String>,
     /// The authorities that may issue the coordinator's certificate, PEM, in place of the public ones
     #[arg(long, value_name = "FILE", env = "BLOCK_CHAIN_SERVER_CA")]
-    pub server_ca: Option<PathBuf>,
+    pub server_ca: Option<OsString>,
 }
 
 impl std::fmt::Debug for JoinFlags {
@@ -44,10 +40,24 @@ impl JoinFlags {
     /// # Errors
     /// Where the file cannot be read or holds no certificate.
     pub fn trust(&self) -> Result<Option<Trust>, TrustError> {
-        match (&self.fingerprint, &self.server_ca) {
-            (Some(fingerprint), _) => Ok(Some(Trust::pinned(fingerprint.clone()))),
-            (None, Some(file)) => Trust::authorities(file).map(Some),
+        let fingerprint = self.fingerprint.as_deref().filter(|text| !text.is_empty());
+        let file = self.server_ca.as_ref().filter(|file| !file.is_empty());
+        match (fingerprint, file) {
+            (Some(_), Some(_)) => Err(TrustError::Both),
+            (Some(fingerprint), None) => Ok(Some(Trust::pinned(fingerprint.to_owned()))),
+            (None, Some(file)) => Trust::authorities(Path::new(file)).map(Some),
             (None, None) => Ok(None),
+        }
+    }
+
+    /// What is said; a variable that is set to nothing, as in a file of them, says nothing.
+    #[must_use]
+    pub fn without_empty(self) -> Self {
+        let kept = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Self {
+            name: kept(self.name),
+            token: kept(self.token),
+            ..self
         }
     }
 }
@@ -162,5 +172,34 @@ impl NodeFlags {
             log: self.log.clone().or_else(|| other.log.clone()),
             otlp: self.otlp.clone().or_else(|| other.otlp.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_to_nothing_says_nothing() {
+        let empty = JoinFlags {
+            name: Some(String::new()),
+            token: Some(String::new()),
+            fingerprint: Some(String::new()),
+            server_ca: Some(OsString::new()),
+        };
+        assert_eq!(empty.trust().unwrap(), None);
+        let kept = empty.without_empty();
+        assert_eq!((kept.name, kept.token), (None, None));
+        let both = JoinFlags {
+            fingerprint: Some("ab".repeat(32)),
+            server_ca: Some("ca.pem".into()),
+            ..JoinFlags::default()
+        };
+        assert!(matches!(both.trust(), Err(TrustError::Both)));
+        let pinned = JoinFlags {
+            server_ca: Some(OsString::new()),
+            ..both
+        };
+        assert_eq!(pinned.trust().unwrap(), Some(Trust::pinned("ab".repeat(32))));
     }
 }

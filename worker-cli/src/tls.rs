@@ -33,6 +33,9 @@ pub enum TrustError {
     /// What should be a fingerprint is not.
     #[error("fingerprint {0:?} is not 64 hex digits")]
     Fingerprint(String),
+    /// One of two is enough.
+    #[error("a fingerprint and authorities are told, one of the two decides")]
+    Both,
     /// It would seem to protect, and not.
     #[error("whose certificate is trusted is told, but {0} is asked without TLS")]
     WithoutTls(String),

@@ -18,6 +18,7 @@ use actix_web::web::{self, Data};
 use block_chain_web::assets;
 use block_chain_web::connections::close_where_too_many;
 use block_chain_web::host::{is_for, is_passed_on, stranger};
+use block_chain_web::limit::is_guess;
 use block_chain_web::page::for_people;
 use block_chain_web::session::{bearer, is_same_origin, reads};
 use block_chain_web::slow;
@@ -100,7 +101,7 @@ async fn admit(request: &ServiceRequest, state: &Data<State>, address: IpAddr) -
     state.limiter.ask(address, now).map_err(too_fast)?;
     let in_body = JUDGE.contains(&request.path()) && !reads(request.method());
     let is_operator = request.extensions().get::<Operator>().is_some();
-    if is_operator || !(in_body || bearer(request.headers()).is_some()) {
+    if is_operator || !(in_body || bearer(request.headers()).is_some_and(is_guess)) {
         return Ok(false);
     }
     match state.limiter.judge(address, now) {

@@ -1,5 +1,6 @@
 //! The chains: which there are, and making new ones.
 
+use super::membership::not_banned;
 use super::{Capability, Service, StartError, from_sql, to_sql};
 use crate::error::ServiceError;
 use crate::store::{ChainRow, NewChainRow, Store, StoreError, Tx};
@@ -100,6 +101,15 @@ impl Service {
         };
         let row = &new.row;
         let (is_new, info) = self.store.transaction(|tx| {
+            if let Some(maker) = new
+                .made_by
+                .as_ref()
+                .map(|id| tx.worker(id))
+                .transpose()?
+                .flatten()
+            {
+                not_banned(&maker)?;
+            }
             if let Some(found) = tx.chain(&row.name)? {
                 return match found.id == row.id {
                     true => Ok((false, self.chain_info(tx, row)?)),

@@ -301,6 +301,7 @@ impl Service {
     ) -> Result<ChainView, ServiceError> {
         check_beat(beat)?;
         let (view, events) = self.store.transaction(|tx| {
+            still_allowed(tx, who)?;
             let mut events = Vec::new();
             Ok::<_, ServiceError>((self.hear(tx, who, beat, now, &mut events)?, events))
         })?;
@@ -328,6 +329,7 @@ impl Service {
             check_beat(beat)?;
         }
         let (chains, events) = self.store.transaction(|tx| {
+            still_allowed(tx, who)?;
             let (mut chains, mut events) = (Vec::with_capacity(beats.len()), Vec::new());
             for beat in beats {
                 // A refusal comes before anything is written.
@@ -452,6 +454,14 @@ pub(super) fn not_banned(worker: &WorkerRow) -> Result<(), ServiceError> {
         Some(_) => Err(ServiceError::Banned {
             id: parse_id(&worker.id)?,
         }),
+        None => Ok(()),
+    }
+}
+
+/// That a worker was not banned since its token was judged.
+pub(super) fn still_allowed(tx: &mut dyn Tx, who: &Capability) -> Result<(), ServiceError> {
+    match tx.worker(&who.worker.to_string())? {
+        Some(worker) => not_banned(&worker),
         None => Ok(()),
     }
 }

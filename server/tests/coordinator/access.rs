@@ -257,6 +257,11 @@ async fn guesses_run_out_and_who_is_known_goes_on() {
     for _ in 0..40 {
         assert_eq!(call_service(&app, get("/v1/chains", &worker)).await.status(), 200);
     }
+    // Nor who shows what nobody guesses, as a worker does whose token is over: it must be able to register again.
+    let over = "ab".repeat(32);
+    for _ in 0..40 {
+        assert_eq!(call_service(&app, get("/v1/chains", &over)).await.status(), 401);
+    }
     // All at the same time: no more than one after another.
     let guesses = (0..60).map(|n| call_service(&app, get("/v1/chains", &format!("guess {n}"))));
     let answers = futures_util::future::join_all(guesses).await;

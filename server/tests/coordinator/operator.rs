@@ -5,7 +5,8 @@ use crate::network::{Tree, at, beat, code, cosigned, heartbeat, join, network, r
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use block_chain_common::chain_spec::ChainSpec;
 use block_chain_common::codec::encode;
-use block_chain_common::coordinator_api::CommitFigures;
+use block_chain_common::coordinator_api::{CommitFigures, StakeShare};
+use block_chain_common::keys::SecretKey;
 use block_chain_common::quantity::Height;
 use block_chain_server::routes::{Access, State, app};
 use block_chain_server::service::{Join, NewToken, Service, Settings};
@@ -263,13 +264,22 @@ fn figures_are_counted_once_and_kept_by_the_minute(open: Open<'_>) {
     let first = service.figures("main", 60, at(3_000)).unwrap();
     tree.commit(&service, (3, 4), &workers[0], &[&workers[0]])
         .unwrap();
-    service.note_figures(&told(3, 4), at(4_000)).unwrap();
+    // Of a chain of stake, who has how much of it: as it was told last.
+    let share = |byte: u8, ppm: u64| StakeShare {
+        address: SecretKey::from_seed(&[byte; 32]).public_key().address(),
+        ppm,
+    };
+    let mut with_shares = told(3, 4);
+    with_shares.shares = vec![share(1, 750_000), share(2, 250_000)];
+    service.note_figures(&with_shares, at(4_000)).unwrap();
     let rows = service.figures("main", 60, at(5_000)).unwrap();
     assert_eq!((first.len(), rows.len()), (1, 1));
     let row = &rows[0];
     assert_eq!((row.blocks, row.transactions, row.bytes), (4, 20, 2_000));
     assert_eq!((row.checkpoints, row.finals, row.final_ms), (1, 1, 250));
     assert!((row.work - 512.0).abs() < 1e-9);
+    let shares: Vec<StakeShare> = serde_json::from_str(&row.shares).unwrap();
+    assert_eq!(shares, with_shares.shares);
     assert_eq!(
         service.figures("main", 60, at(3 * 3_600_000)).unwrap().len(),
         0,

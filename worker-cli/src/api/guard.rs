@@ -16,6 +16,7 @@ use block_chain_common::limits::MAX_REQUEST_BYTES;
 use block_chain_web::assets;
 use block_chain_web::connections::close_where_too_many;
 use block_chain_web::host::{is_for, stranger};
+use block_chain_web::limit::is_guess;
 use block_chain_web::page::for_people;
 use block_chain_web::session::{bearer, is_same_origin, reads};
 use block_chain_web::slow;
@@ -85,7 +86,7 @@ fn admit(request: &ServiceRequest, state: &Interface, address: IpAddr) -> Result
     let too_fast = |seconds| ApiError::TooFast { seconds };
     state.limiter.ask(address, now).map_err(too_fast)?;
     let is_trusted = request.extensions().get::<Trusted>().is_some();
-    if is_trusted || !(signs_in(request) || bearer(request.headers()).is_some()) {
+    if is_trusted || !(signs_in(request) || bearer(request.headers()).is_some_and(is_guess)) {
         return Ok(false);
     }
     state.limiter.judge(address, now).map_err(too_fast)?;

@@ -79,7 +79,7 @@ pub(super) async fn register_only(
     join: JoinFlags,
     listen: &NodeFlags,
 ) -> anyhow::Result<(Registration, WorkerFile, PublicKey)> {
-    let dir = global.data_dir();
+    let (dir, join) = (global.data_dir(), join.without_empty());
     let known = WorkerFile::load(&dir)?;
     let registered = known.as_ref().map_or(DEFAULT_CHAIN, |known| &known.chain);
     let chain = global.chain.as_deref().unwrap_or(registered).to_owned();
@@ -109,12 +109,7 @@ pub(super) async fn register_only(
     let key = load_or_create_key(&dir)?;
     let registration = client
         // One that is left empty, as by a template that has none, is none given.
-        .register(
-            &key,
-            &chain,
-            join.name.clone(),
-            join.token.filter(|token| !token.is_empty()),
-        )
+        .register(&key, &chain, join.name.clone(), join.token)
         .await?;
     let mut worker = WorkerFile::new(
         &registration,

@@ -236,7 +236,11 @@ impl Link {
     /// The coordinator's word is missing, for a reason that the caller has said.
     pub(super) fn lost(&self, error: &CoordinatorError) {
         let mut status = self.shared.status.write().unwrap_or_else(PoisonError::into_inner);
-        status.server_reachable = !matches!(error, CoordinatorError::Unreachable { .. });
+        let is_there = !matches!(
+            error,
+            CoordinatorError::Unreachable { .. } | CoordinatorError::Certificate { .. }
+        );
+        status.server_reachable = is_there;
         drop(status);
         self.waits(error.to_string(), error.hint());
     }

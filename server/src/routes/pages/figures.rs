@@ -123,19 +123,17 @@ async fn show_figures(
         charts: lines.iter().map(|line| chart(line, &points, step)).collect(),
         columns: lines.iter().map(|line| line.title).collect(),
         rows: table(&lines, &points),
-        shares: shares
-            .iter()
-            .map(|share| {
-                let hundredths = share.ppm / 100;
-                (
-                    share.address.to_string(),
-                    format!("{}.{:02} %", hundredths / 100, hundredths % 100),
-                )
-            })
-            .collect(),
+        shares: shares.iter().map(share).collect(),
         chain,
         minutes,
     })
+}
+
+/// An address and its share, in per cent.
+fn share(share: &StakeShare) -> (String, String) {
+    let hundredths = share.ppm / 100;
+    let percent = format!("{}.{:02} %", hundredths / 100, hundredths % 100);
+    (share.address.to_string(), percent)
 }
 
 fn choices(all: &[String], chain: &str, span: Span) -> Vec<Link> {
@@ -324,6 +322,7 @@ fn facts(rows: &[FigureRow]) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use block_chain_common::keys::Address;
 
     #[test]
     fn minutes_are_gathered_into_points_and_none_is_counted_twice() {
@@ -371,6 +370,11 @@ mod tests {
         assert!((interval.last().unwrap().unwrap() - 37.5).abs() < 0.1);
         assert_eq!(series(&early)[1].values.last().unwrap(), &None);
         assert_eq!(table(&series(&day), &day).len(), 3, "where something happened");
+        let third = StakeShare {
+            address: Address::ZERO,
+            ppm: 333_333,
+        };
+        assert_eq!(share(&third).1, "33.33 %");
         assert_eq!(label(90, 1), "01:30");
         assert_eq!(label(24 * 60 * 40, 360), "02-10");
     }
