@@ -39,3 +39,42 @@ pub fn bounded(request: &mut ServiceRequest, within: Duration) {
     };
     request.set_payload(body);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+    use actix_web::web::Bytes;
+
+    #[actix_web::test]
+    async fn half_a_body_is_not_waited_for() {
+        let within = Duration::from_millis(50);
+        let mut request = TestRequest::post()
+            .insert_header(("content-length", "10"))
+            .to_srv_request();
+        let half = stream::once(async { Ok(Bytes::from_static(b"half")) });
+        let never = half.chain(stream::pending());
+        request.set_payload(Payload::Stream {
+            payload: never.boxed_local(),
+        });
+        bounded(&mut request, within);
+        let (mut body, began) = (request.take_payload(), Instant::now());
+        assert_eq!(body.next().await.unwrap().unwrap(), "half");
+        let error = body.next().await.unwrap().unwrap_err().to_string();
+        assert!(error.contains("the body did not come within"), "{error}");
+        assert!(began.elapsed() >= within);
+        assert!(body.next().await.is_none(), "that is its end");
+    }
+
+    #[actix_web::test]
+    async fn a_body_that_comes_in_time_is_whole() {
+        let mut request = TestRequest::post().set_payload("a body").to_srv_request();
+        bounded(&mut request, BODY);
+        let parts: Vec<_> = request.take_payload().collect().await;
+        let bytes: Vec<u8> = parts
+            .into_iter()
+            .flat_map(|part| part.unwrap().to_vec())
+            .collect();
+        assert_eq!(bytes, b"a body");
+    }
+}
