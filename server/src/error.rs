@@ -252,7 +252,7 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// The short name that programs tell refusals apart by; its status is in [`CODES`].
+    /// The short name that programs tell refusals apart by; its status is in `CODES`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

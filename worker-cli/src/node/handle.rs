@@ -315,7 +315,7 @@ impl NodeHandle {
         self.mempool_from(0, limit)
     }
 
-    /// What waits from a place on, at most `limit` of it, and of at most [`MAX_PAGE_BYTES`].
+    /// What waits from a place on, at most `limit` of it, and of at most 8 MiB.
     #[must_use]
     pub fn mempool_from(&self, from: u64, limit: usize) -> MempoolView {
         let ((part, next), count, bytes) = {
@@ -332,7 +332,7 @@ impl NodeHandle {
         }
     }
 
-    /// The messages that wait, oldest first, at most `limit` of them and of at most [`MAX_PAGE_BYTES`].
+    /// The messages that wait, oldest first, at most `limit` of them and of at most 8 MiB.
     pub(crate) fn waiting_messages(&self, limit: usize) -> Vec<CheckedTransaction> {
         let mempool = self.0.mempool.read().unwrap_or_else(PoisonError::into_inner);
         let is_message = |transaction: &Transaction| matches!(transaction.payload, Payload::Message { .. });
