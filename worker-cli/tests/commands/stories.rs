@@ -361,7 +361,7 @@ fn a_silent_worker_is_seen_waited_for_taken_out_and_banned() {
         "--heartbeat-ms",
         "200",
         "--lease-ms",
-        "1500",
+        "3000",
     ];
     let coordinator = Coordinator::with(server.path(), &flags);
     let (a, b) = (one.path(), other.path());
