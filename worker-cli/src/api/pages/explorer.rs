@@ -14,6 +14,7 @@ use crate::api::ApiState;
 use crate::api::error::ApiError;
 use crate::api::routes::{full_status, parse, transaction_view, versions};
 use crate::api::types::{NodeStatus, RecordVersion};
+use crate::machine::ChainRead as _;
 use crate::node::clock;
 use crate::output;
 use actix_web::web::{Path, Query};
@@ -132,8 +133,14 @@ fn block_row((state, names): (&ApiState, &Names), hash: BlockHash, header: &Head
     }
 }
 
+/// The header of a block: the store keeps nothing of one that has lost, but what was seen of it is still known for a while.
+fn known_header(state: &ApiState, hash: &BlockHash) -> Result<Option<Header>, ApiError> {
+    let stored = state.node.store().header(hash)?.map(|stored| stored.header);
+    Ok(stored.or_else(|| state.node.seen_block(hash).map(|seen| seen.header)))
+}
+
 /// The first block is of no time: it follows from the spec.
-fn time(header: &Header) -> String {
+pub(super) fn time(header: &Header) -> String {
     match header.height {
         Height::ZERO => "–".to_owned(),
         _ => output::utc(header.timestamp),

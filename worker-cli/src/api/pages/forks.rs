@@ -1,12 +1,12 @@
 //! The tree of recent candidates: what was committed, and what was orphaned.
 
+use super::explorer::time;
 use super::names::Names;
 use super::{fate, frame, html, read, short};
 use crate::api::ApiState;
 use crate::api::error::ApiError;
 use crate::machine::ChainRead as _;
 use crate::node::SeenBlock;
-use crate::output;
 use actix_web::{HttpResponse, get};
 use askama::Template;
 use block_chain_common::hash::BlockHash;
@@ -96,11 +96,7 @@ fn candidates(state: &ApiState) -> Result<Vec<Candidate>, ApiError> {
             previous: header.previous.to_string(),
             producer: header.producer.to_string(),
             producer_name: names.address(&header.producer),
-            // The first block is of no time.
-            time: match header.height {
-                Height::ZERO => "–".to_owned(),
-                _ => output::utc(header.timestamp),
-            },
+            time: time(&header),
             count: header.transaction_count,
             on_chain,
             link: match on_chain {

@@ -1,7 +1,7 @@
 //! The page of a block, with its Merkle tree: one of the chain, or one that competed for its place.
 
 use super::merkle::{self, TreeRow};
-use super::{proof, time, units};
+use super::{known_header, proof, time, units};
 use crate::api::ApiState;
 use crate::api::error::ApiError;
 use crate::api::json::{reward_of, to_json};
@@ -83,9 +83,7 @@ fn named(state: &ApiState, which: &str) -> Result<(BlockHash, Header), ApiError>
         return store.header_at(Height::new(height))?.ok_or_else(unknown);
     }
     let hash: BlockHash = parse(which)?;
-    let stored = store.header(&hash)?.map(|stored| stored.header);
-    // The store keeps nothing of a block that has lost; what was seen of it is still known for a while.
-    let header = stored.or_else(|| state.node.seen_block(&hash).map(|seen| seen.header));
+    let header = known_header(state, &hash)?;
     let header = header.ok_or_else(|| ApiError::NotFound(format!("there is no block {hash}")))?;
     Ok((hash, header))
 }

@@ -1,5 +1,6 @@
 //! The search: the page of whatever a person has in hand.
 
+use super::known_header;
 use crate::api::ApiState;
 use crate::api::error::ApiError;
 use crate::api::pages::show::{cut, record_link};
@@ -11,6 +12,7 @@ use actix_web::web::Query;
 use actix_web::{HttpResponse, get};
 use askama::Template;
 use block_chain_common::hash::{BlockHash, TxId};
+use block_chain_common::header::Header;
 use block_chain_common::keys::{Address, PublicKey};
 use block_chain_common::state::Account;
 use block_chain_common::transaction::RecordKey;
@@ -82,19 +84,16 @@ fn found(state: &ApiState, wanted: &str) -> Result<Vec<(String, String)>, ApiErr
     {
         found.push((format!("transactions/{id}"), "a transaction".to_owned()));
     }
-    if let Ok(hash) = wanted.parse::<BlockHash>() {
-        let stored = store.header(&hash)?.map(|stored| stored.header);
-        let seen = || state.node.seen_block(&hash).map(|seen| seen.header);
-        if let Some(header) = stored.or_else(seen) {
-            let height = header.height;
-            found.push(match store.hash_at(height)? == Some(hash) {
-                true => (format!("blocks/{height}"), format!("block {height}")),
-                false => (
-                    format!("blocks/{hash}"),
-                    format!("a block that competed for height {height}"),
-                ),
-            });
-        }
+    if let Ok(hash) = wanted.parse::<BlockHash>()
+        && let Some(Header { height, .. }) = known_header(state, &hash)?
+    {
+        found.push(match store.hash_at(height)? == Some(hash) {
+            true => (format!("blocks/{height}"), format!("block {height}")),
+            false => (
+                format!("blocks/{hash}"),
+                format!("a block that competed for height {height}"),
+            ),
+        });
     }
     if let Ok(height) = wanted.parse::<u64>()
         && height <= store.head().0.get()
